@@ -1,0 +1,102 @@
+"""CLIP by name or file: `load`, `tokenize`, `available_models`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from checkpoints import store, tensors
+
+from . import tokenizer
+from .model import CLIP, build_model, half_precision
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def available_models() -> list[str]:
+    """The names that `load` knows."""
+    return [name for name, card in store.cards().items() if card.kind == "clip"]
+
+
+def preprocessing(resolution: int) -> Callable[[Image.Image], Tensor]:
+    """PIL image to a normalised [3, resolution, resolution] tensor: the centre of the picture."""
+    from torchvision import transforms
+
+    return transforms.Compose(
+        [
+            transforms.Resize(resolution, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(resolution),
+            lambda image: image.convert("RGB"),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def find_file(name: str, download_root: str | Path | None) -> Path:
+    """The file of a published model, fetched if it is nowhere, or the file that the name is."""
+    if name in available_models():
+        folder = Path(download_root) if download_root else None
+        return store.obtain(name, folders=[folder or store.CLIP_CACHE.expanduser()], into=folder)
+    if Path(name).is_file():
+        return Path(name)
+    names = ", ".join(available_models())
+    raise store.CheckpointError(f"no CLIP {name!r}: neither a file nor one of {names}")
+
+
+def load(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    jit: bool = False,
+    download_root: str | Path | None = None,
+) -> tuple[CLIP, Callable[[Image.Image], Tensor]]:
+    """A CLIP in evaluation mode and its preprocessing.
+
+    Args:
+        name: one of `available_models()`, or a file: a TorchScript archive as published, or a state
+            dict. A published file is looked for in checkpoints/ and ~/.cache/clip, and is fetched
+            if it is in neither.
+        device: CUDA where there is one, else the CPU. The weights are fp32 there, but on CUDA fp16
+            with LayerNorm in fp32.
+        jit: kept for scripts that pass it; the model never runs as TorchScript.
+        download_root: look there, and fetch to there.
+
+    Raises:
+        checkpoints.store.CheckpointError: the file can't be had, or isn't a CLIP of the ViT family.
+    """
+    if jit:
+        raise ValueError("jit=True is not supported: the model is built from the file's tensors")
+    path = find_file(str(name), download_root)
+    state_dict = tensors.read(path, torchscript=True)
+    try:
+        model = build_model(state_dict)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise store.CheckpointError(f"{path}: not a CLIP of the ViT family ({error})") from None
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = half_precision(model) if device.type == "cuda" else model.float()
+    model = model.to(device).eval()
+    return model, preprocessing(model.visual.input_resolution)
+
+
+def tokenize(
+    texts: str | list[str], context_length: int = 77, truncate: bool = False
+) -> torch.LongTensor:
+    """Texts to token ids [len(texts), context_length]: start, text, end, then zeros.
+
+    Raises:
+        RuntimeError: a text is longer than the context and `truncate` is false.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    start, end = (tokenizer.vocabulary()[t] for t in (tokenizer.START, tokenizer.END))
+    out = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for row, text in zip(out, texts):
+        ids = [start, *tokenizer.encode(text), end]
+        if len(ids) > context_length:
+            if not truncate:
+                raise RuntimeError(f"Input {text} is too long for context length {context_length}")
+            ids = [*ids[: context_length - 1], end]
+        row[: len(ids)] = torch.tensor(ids)
+    return out

@@ -1,0 +1,68 @@
+"""What CLIP sees of a picture, and how far that is from a target."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Half the squared great-circle distance, 2 arcsin(|x - y| / 2)^2 of the normalised rows.
+
+    Args:
+        x, y: embeddings [..., D], broadcast against each other.
+
+    Returns:
+        [...], 0 to pi^2 / 2.
+    """
+    x = F.normalize(x, dim=-1)
+    y = F.normalize(y, dim=-1)
+    return (x - y).norm(dim=-1).div(2).arcsin().pow(2).mul(2)
+
+
+class MakeCutouts(nn.Module):
+    """Random square cutouts of pictures, pooled to one size.
+
+    A cutout's side is int(u^cut_pow (max - min) + min), u uniform in [0, 1), max the picture's
+    shorter side and min the smaller of that and `cut_size`; its x offset and then its y offset are
+    uniform over where it fits.
+
+    Args:
+        cut_size: the height and width of what is returned.
+        cutn: cutouts of each picture.
+        cut_pow: above 1 for smaller cutouts, below 1 for larger ones.
+    """
+
+    def __init__(self, cut_size: int, cutn: int, cut_pow: float = 1.0) -> None:
+        super().__init__()
+        self.cut_size = cut_size
+        self.cutn = cutn
+        self.cut_pow = cut_pow
+
+    def draw(
+        self, height: int, width: int, generator: torch.Generator | None = None
+    ) -> tuple[slice, slice]:
+        """The rows and columns of one cutout, drawn from a CPU stream (by default torch's own)."""
+        longest = min(height, width)
+        shortest = min(longest, self.cut_size)
+        u = torch.rand([], generator=generator) ** self.cut_pow
+        size = int(u * (longest - shortest) + shortest)
+        x = int(torch.randint(0, width - size + 1, (), generator=generator))
+        y = int(torch.randint(0, height - size + 1, (), generator=generator))
+        return slice(y, y + size), slice(x, x + size)
+
+    def forward(self, input: Tensor, generators: list[torch.Generator] | None = None) -> Tensor:
+        """Cutouts [cutn * B, C, cut_size, cut_size] of pictures [B, C, H, W], first cutouts first.
+
+        Args:
+            generators: one CPU stream for each picture, so that its cutouts don't depend on what
+                else is in the batch. Without them the pictures share each cutout's place, drawn
+                from torch's own stream.
+        """
+        height, width = input.shape[2:]
+        groups = input.split(1) if generators else [input]
+        rows = []
+        for pictures, generator in zip(groups, generators or [None]):
+            boxes = [self.draw(height, width, generator) for _ in range(self.cutn)]
+            pooled = [F.adaptive_avg_pool2d(pictures[..., y, x], self.cut_size) for y, x in boxes]
+            rows.append(torch.stack(pooled))
+        return torch.cat(rows, dim=1).flatten(0, 1)

@@ -1,0 +1,34 @@
+# make sample: the first picture. make test: the whole suite. Both make what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= red apple
+
+.PHONY: sample test quick lint clean
+
+sample: $(VENV)/installed
+	$(BIN)/python clip_sample.py "$(PROMPT)" --model emoji_64 --seed 0
+
+test: $(VENV)/installed-tests
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+# pip is asked again whenever a list of requirements changes.
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-tests: tests/requirements.txt $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	touch $@

@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+"""CLIP conditioned, CLIP guided sampling of v-diffusion models: words and pictures to pictures."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checkpoints import store
+from diffusion import get_model, get_models
+
+if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
+    import torch
+    from torch import Tensor
+
+    from CLIP.model import CLIP
+
+CUTOUTS = 16
+
+
+class UserError(Exception):
+    """A mistake of the person at the shell: the whole message, in one line."""
+
+
+def __getattr__(name: str) -> Any:
+    """`MakeCutouts` and `spherical_dist_loss`, which scripts import from here."""
+    if name in ("MakeCutouts", "spherical_dist_loss"):
+        from CLIP import guidance
+
+        return getattr(guidance, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def parse_prompt(prompt: str) -> tuple[str, float]:
+    """Splits a prompt into its text, path or address and its weight.
+
+    What follows the last colon is the weight if it is a finite number; otherwise it is part of the
+    text, and the weight is 1.
+    """
+    text, colon, tail = prompt.rpartition(":")
+    try:
+        weight = float(tail)
+    except ValueError:
+        return prompt, 1.0
+    return (text, weight) if colon and math.isfinite(weight) else (prompt, 1.0)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    cards = store.cards()
+
+    def default(name: str) -> str:
+        values = (f"{cards[model].sampling[name]:g} for {model}" for model in get_models())
+        return f"(default: {', '.join(values)})"
+
+    p = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'.",
+    )
+    p.add_argument("prompts", type=str, default=[], nargs="*", help="the text prompts")
+    p.add_argument(
+        "--images",
+        type=str,
+        default=[],
+        nargs="*",
+        metavar="IMAGE",
+        help="the image prompts: files, or HTTP or HTTPS addresses",
+    )
+    p.add_argument("--batch-size", "-bs", type=int, default=1, help="images at a time (default: 1)")
+    p.add_argument(
+        "--checkpoint",
+        type=str,
+        help="the model's file (default: the published one, in checkpoints/)",
+    )
+    p.add_argument(
+        "--clip-checkpoint",
+        type=str,
+        metavar="FILE",
+        help="CLIP's file (default: the model's own CLIP)",
+    )
+    p.add_argument(
+        "--clip-guidance-scale",
+        "-cs",
+        type=float,
+        help=f"how strongly CLIP guides; 0: not at all {default('clip_guidance_scale')}",
+    )
+    p.add_argument("--device", type=str, help="the device (default: CUDA, else MPS, else the CPU)")
+    p.add_argument(
+        "--eta",
+        type=float,
+        help=f"the share of fresh noise in a step, 0 (DDIM) to 1 (DDPM) {default('eta')}",
+    )
+    p.add_argument(
+        "--model", type=str, default="cc12m_1", choices=get_models(), help="(default: cc12m_1)"
+    )
+    p.add_argument("-n", type=int, default=1, help="the number of images (default: 1)")
+    p.add_argument("--seed", type=int, default=0, help="the first image's seed (default: 0)")
+    p.add_argument("--steps", type=int, help=f"the number of steps {default('steps')}")
+    return p
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with the model's own defaults filled in."""
+    args = build_parser().parse_args(argv)
+    for name, value in store.cards()[args.model].sampling.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def pick_device(name: str | None) -> torch.device:
+    import torch
+
+    if name:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load_model(name: str, checkpoint: str | None, device: torch.device) -> torch.nn.Module:
+    """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere."""
+    import torch
+
+    from checkpoints import tensors
+
+    path = Path(checkpoint) if checkpoint else store.obtain(name)
+    with torch.device("meta"):
+        model = get_model(name)()
+    tensors.load_into(model, tensors.read(path), path)
+    model = model.half() if device.type == "cuda" else model.float()
+    model = model.to(device, memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False)
+
+
+def encode_text(clip_model: CLIP, text: str, device: torch.device) -> Tensor:
+    """A text prompt's embedding [1, D], as the text tower gives it."""
+    from CLIP import clip
+
+    return clip_model.encode_text(clip.tokenize(text).to(device)).float()
+
+
+def encode_image(
+    clip_model: CLIP, path: str, side: int, stream: torch.Generator, device: torch.device
+) -> Tensor:
+    """The normalised embeddings [16, D] of an image prompt's cutouts.
+
+    Args:
+        side: the picture's shorter side is made no longer than this.
+        stream: where the cutouts' places are drawn from.
+    """
+    import torch.nn.functional as F
+    from PIL import Image
+    from torchvision.transforms import functional as TF
+
+    from CLIP import clip, guidance
+    from diffusion import utils
+
+    with utils.fetch(path) as file:
+        image = Image.open(file).convert("RGB")
+    image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
+    make_cutouts = guidance.MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
+    cutouts = make_cutouts(TF.to_tensor(image)[None], [stream]).to(device)
+    embeds = clip_model.encode_image(TF.normalize(cutouts, clip.MEAN, clip.STD))
+    return F.normalize(embeds.float(), dim=-1)
+
+
+def combine(embeds: list[Tensor], weights: list[float]) -> Tensor:
+    """The normalised weighted sum [1, D] of embeddings.
+
+    Args:
+        embeds: [N_i, D] each.
+        weights: one for each row; they are divided by the absolute value of their sum.
+
+    Raises:
+        UserError: the weights sum to 0.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    stacked = torch.cat(embeds)
+    weight = torch.tensor(weights, device=stacked.device)
+    total = weight.sum().abs()
+    if total < 1e-3:
+        raise UserError("the prompts' weights sum to 0; change one of them")
+    return F.normalize((stacked * (weight / total)[:, None]).sum(0, keepdim=True), dim=-1)
+
+
+def encode_prompts(
+    args: argparse.Namespace, clip_model: CLIP, side: int, device: torch.device
+) -> Tensor:
+    """The target of all prompts together, [1, D], normalised."""
+    import torch
+
+    from diffusion import noise
+
+    embeds, weights = [], []
+    with torch.no_grad():
+        for prompt in args.prompts:
+            text, weight = parse_prompt(prompt)
+            embeds.append(encode_text(clip_model, text, device))
+            weights.append(weight)
+        (stream,) = noise.streams([args.seed])
+        for prompt in args.images:
+            path, weight = parse_prompt(prompt)
+            embeds.append(encode_image(clip_model, path, side, stream, device))
+            weights.extend([weight / CUTOUTS] * CUTOUTS)
+        return combine(embeds, weights)
+
+
+def guide(
+    clip_model: CLIP,
+    scale: float,
+    streams: list[torch.Generator],
+    x: Tensor,
+    t: Tensor,
+    pred: Tensor,
+    clip_embed: Tensor,
+) -> Tensor:
+    """Minus the gradient to x of how far CLIP sees pred from the target.
+
+    With its first three arguments given, it is a `cond_fn` of `diffusion.sampling`.
+
+    Args:
+        streams: one for each image, where the places of its cutouts are drawn from.
+        x, pred: [B, 3, H, W]; pred in -1 to 1.
+        clip_embed: the targets, [B, D].
+    """
+    import torch
+    from torchvision.transforms import functional as TF
+
+    from CLIP import clip, guidance
+
+    make_cutouts = guidance.MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
+    cutouts = TF.normalize(make_cutouts((pred + 1) / 2, streams), clip.MEAN, clip.STD)
+    embeds = clip_model.encode_image(cutouts).float().view(CUTOUTS, x.shape[0], -1)
+    losses = guidance.spherical_dist_loss(embeds, clip_embed[None])
+    return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
+
+
+def run(
+    args: argparse.Namespace,
+    model: torch.nn.Module,
+    clip_model: CLIP,
+    target: Tensor,
+    seeds: Sequence[int],
+) -> Tensor:
+    """One batch: the pictures [B, 3, H, W] of B seeds.
+
+    Args:
+        target: the embedding of all, [1, D], or of each, [B, D].
+    """
+    import torch
+
+    from diffusion import noise, sampling, utils
+
+    streams = noise.streams(seeds)
+    x = noise.randn(streams, model.shape, target.device)
+    t = torch.linspace(1, 0, args.steps + 1)[:-1]
+    steps = utils.get_spliced_ddpm_cosine_schedule(t).to(target.device)
+    extra_args = {"clip_embed": target.expand(len(seeds), -1)}
+    noise_sampler = noise.make_noise_sampler(streams)
+    if not args.clip_guidance_scale:
+        return sampling.sample(model, x, steps, args.eta, extra_args, noise_sampler=noise_sampler)
+    cond_fn = partial(guide, clip_model, args.clip_guidance_scale, streams)
+    return sampling.cond_sample(
+        model, x, steps, args.eta, extra_args, cond_fn, noise_sampler=noise_sampler
+    )
+
+
+def batches(n: int, batch_size: int, seed: int) -> Iterator[tuple[int, range]]:
+    """For each batch, the index of its first image and its images' seeds."""
+    for i in range(0, n, batch_size):
+        yield i, range(seed + i, seed + min(i + batch_size, n))
+
+
+def save(x: Tensor, path: Path) -> None:
+    """Writes a picture [3, H, W] beside its place and renames it into it."""
+    from diffusion import utils
+
+    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        utils.to_pil_image(x).save(partial_path, format="PNG")
+        os.replace(partial_path, path)
+    finally:
+        partial_path.unlink(missing_ok=True)
+
+
+def sample_all(args: argparse.Namespace) -> None:
+    """Everything after the arguments: loads, encodes, samples, writes."""
+    if not args.prompts and not args.images:
+        raise UserError("no prompt: give at least one text, or an image with --images")
+    device = pick_device(args.device)
+    print(f"Using device: {device}", file=sys.stderr)
+
+    from CLIP import clip
+
+    model = load_model(args.model, args.checkpoint, device)
+    clip_model, _ = clip.load(args.clip_checkpoint or model.clip_model, device=device)
+    clip_model.requires_grad_(False)
+    target = encode_prompts(args, clip_model, min(model.shape[1:]), device)
+    for i, seeds in batches(args.n, args.batch_size, args.seed):
+        for j, picture in enumerate(run(args, model, clip_model, target, seeds)):
+            path = Path(f"out_{i + j:05}.png")
+            save(picture, path)
+            print(path, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the program and returns its exit status."""
+    args = parse_args(argv)
+    try:
+        sample_all(args)
+    except UserError as error:
+        print(f"clip_sample.py: error: {error}", file=sys.stderr)
+        return 2
+    except store.CheckpointError as error:
+        print(f"clip_sample.py: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

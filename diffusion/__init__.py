@@ -1,0 +1,14 @@
+"""The models, samplers and schedules of v-diffusion. Nothing is imported before it is used."""
+
+from importlib import import_module
+from typing import Any
+
+from .models import get_model, get_models
+
+__all__ = ["get_model", "get_models", "models", "sampling", "utils"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("sampling", "utils"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,166 @@
+"""The parts of a conditioned convolutional U-Net, and the U-Net from its list of widths.
+
+A list of blocks is an `nn.ModuleList` whose members take `(x, cond)`, x [B, C, H, W] and the
+conditioning vector [B, D]. The tensor names are those of the published v-diffusion checkpoints.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HEAD_WIDTH = 64
+
+
+class FourierFeatures(nn.Module):
+    """Numbers [B, 1] to random Fourier features [B, n] (Tancik et al. 2020, arXiv 2006.10739)."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n // 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = 2 * math.pi * x @ self.weight.T
+        return torch.cat([f.cos(), f.sin()], dim=-1)
+
+
+class LinearBlock(nn.Module):
+    """Linear, ReLU, Linear and, but for the last of a row, ReLU; plus a skip."""
+
+    def __init__(self, d_in: int, d_mid: int, d_out: int, is_last: bool = False) -> None:
+        super().__init__()
+        layers = [nn.Linear(d_in, d_mid), nn.ReLU(), nn.Linear(d_mid, d_out)]
+        self.main = nn.Sequential(*layers, nn.Identity() if is_last else nn.ReLU())
+        self.skip = nn.Identity() if d_in == d_out else nn.Linear(d_in, d_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x) + self.skip(x)
+
+
+class Modulation(nn.Module):
+    """Normalises x over each whole image, then scales and shifts its channels as `cond` says."""
+
+    def __init__(self, cond_dim: int, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(cond_dim, channels * 2, bias=False)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.layer(cond)[..., None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, F.group_norm(x, 1), scale + 1)
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions, each normalised, modulated and rectified; plus a skip.
+
+    The last block of a network stops after its second convolution.
+    """
+
+    def __init__(
+        self, c_in: int, c_mid: int, c_out: int, cond_dim: int, is_last: bool = False
+    ) -> None:
+        super().__init__()
+        # The numbers are the places of these layers in the published files.
+        self.main = nn.ModuleDict(
+            {
+                "0": nn.Conv2d(c_in, c_mid, 3, padding=1),
+                "2": Modulation(cond_dim, c_mid),
+                "4": nn.Conv2d(c_mid, c_out, 3, padding=1),
+            }
+        )
+        if not is_last:
+            self.main["6"] = Modulation(cond_dim, c_out)
+        self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        h = F.relu(self.main["2"](self.main["0"](x), cond))
+        h = self.main["4"](h)
+        if "6" in self.main:
+            h = F.relu(self.main["6"](h, cond))
+        return h + self.skip(x)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the pixels, with a residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.qkv_proj = nn.Conv2d(channels, channels * 3, 1)
+        self.out_proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv_proj(self.norm(x)).view(b, 3, c // HEAD_WIDTH, HEAD_WIDTH, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out_proj(out.transpose(-1, -2).reshape(b, c, h, w))
+
+
+class SkipBlock(nn.Module):
+    """A level at half the size: pooled, through `blocks`, back up, and x beside it."""
+
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        self.main = nn.ModuleList([nn.AvgPool2d(2), *blocks, up])
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        down, *blocks, up = self.main
+        return torch.cat([up(run(blocks, down(x), cond)), x], dim=1)
+
+
+def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor) -> Tensor:
+    """x through the blocks, one after the other."""
+    for block in blocks:
+        x = block(x, cond)
+    return x
+
+
+def conv_row(widths: list[int], c_mid: int, cond_dim: int, attention: bool, **last: bool) -> list:
+    """Conv blocks from widths[0] through widths[1], ... ; each followed by attention if it has any.
+
+    `last`: arguments of the last conv block alone.
+    """
+    row: list[nn.Module] = []
+    for i, (c_in, c_out) in enumerate(zip(widths, widths[1:])):
+        options = last if i == len(widths) - 2 else {}
+        row.append(ConvBlock(c_in, c_mid, c_out, cond_dim, **options))
+        if attention:
+            row.append(SelfAttention(c_out))
+    return row
+
+
+def unet(
+    c_in: int,
+    c_out: int,
+    widths: list[int],
+    cond_dim: int,
+    *,
+    depth: int,
+    bottom_depth: int,
+    attention_from: int,
+) -> nn.ModuleList:
+    """The blocks of a U-Net.
+
+    Args:
+        widths: the channels of each level; a level has half the height and width of the one before.
+        depth: conv blocks of a level on the way down, and on the way up.
+        bottom_depth: conv blocks of the last level.
+        attention_from: the first level whose conv blocks are followed by self-attention.
+    """
+
+    def level(i: int, c_in: int, c_out: int) -> list[nn.Module]:
+        c, attention = widths[i], i >= attention_from
+        if i == len(widths) - 1:
+            return conv_row([c_in, *[c] * (bottom_depth - 1), c_out], c, cond_dim, attention)
+        inner = SkipBlock(level(i + 1, c, c))
+        is_last = {"is_last": True} if i == 0 else {}
+        return [
+            *conv_row([c_in, *[c] * depth], c, cond_dim, attention),
+            inner,
+            *conv_row([2 * c, *[c] * (depth - 1), c_out], c, cond_dim, attention, **is_last),
+        ]
+
+    return nn.ModuleList(level(0, c_in, c_out))

@@ -1,0 +1,55 @@
+"""The CC12M_1 model: 256x256 pictures, conditioned on embeddings of CLIP ViT-B/16."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import FourierFeatures, LinearBlock, run, unet
+
+
+class CC12M1Model(nn.Module):
+    """Predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+
+    602,895,947 parameters. `state_dict()` has the names and shapes of the published cc12m_1.pth.
+    """
+
+    shape = (3, 256, 256)
+    clip_model = "ViT-B/16"
+    min_t = 0.0
+    max_t = 1.0
+    size_multiple = 64  # six levels below the first, each of half its size
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping_timestep_embed = FourierFeatures(128)
+        self.mapping = nn.Sequential(
+            LinearBlock(512 + 128, 1024, 1024), LinearBlock(1024, 1024, 1024, is_last=True)
+        )
+        self.timestep_embed = FourierFeatures(16)
+        self.net = unet(
+            3 + 16,
+            3,
+            [128, 256, 256, 512, 512, 1024, 1024],
+            cond_dim=1024,
+            depth=4,
+            bottom_depth=8,
+            attention_from=4,
+        )
+
+    def forward(self, input: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
+        """v at time t.
+
+        Args:
+            input: [B, 3, H, W], H and W multiples of 64.
+            t: [B], 0 (the picture) to 1 (noise).
+            clip_embed: [B, 512]; its length doesn't matter.
+
+        Returns:
+            v, [B, 3, H, W].
+        """
+        clip_embed = F.normalize(clip_embed, dim=-1) * clip_embed.shape[-1] ** 0.5
+        features = self.mapping_timestep_embed(t[:, None])
+        cond = self.mapping(torch.cat([clip_embed, features], dim=1))
+        planes = self.timestep_embed(t[:, None])[..., None, None]
+        planes = planes.expand(-1, -1, *input.shape[2:])
+        return run(self.net, torch.cat([input, planes], dim=1), cond).contiguous()

@@ -1,0 +1,128 @@
+"""DDPM and DDIM sampling of v-objective models.
+
+A model is anything that is called as `model(x, t, **extra_args)`, x [B, C, H, W], t [B], and gives
+v, of x's shape. `steps` is a falling row of times, [N], on x's device. `callback` is called at each
+step with a dict of x, i (the step), t (its time), v and pred (the picture that x and v say). Each
+sampler returns the last pred.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import trange
+
+from . import utils
+
+Model = Callable[..., Tensor]
+Callback = Callable[[dict[str, Any]], object]
+NoiseSampler = Callable[[Tensor], Tensor]
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """fp16 on CUDA, where the original computes in it; a no-op elsewhere."""
+    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+
+
+def step_to(
+    pred: Tensor,
+    eps: Tensor,
+    x: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    next_alpha: Tensor,
+    next_sigma: Tensor,
+    eta: float,
+    noise_sampler: NoiseSampler,
+) -> Tensor:
+    """One step between two noise levels (Song et al. 2020, arXiv 2010.02502, eq. 16)."""
+    if not eta:
+        return pred * next_alpha + eps * next_sigma
+    # The share of the noise that is fresh: all of DDPM's at eta 1, none at eta 0.
+    ddim_sigma = eta * (next_sigma**2 / sigma**2).sqrt() * (1 - alpha**2 / next_alpha**2).sqrt()
+    kept_sigma = (next_sigma**2 - ddim_sigma**2).sqrt()
+    return pred * next_alpha + eps * kept_sigma + noise_sampler(x) * ddim_sigma
+
+
+@torch.no_grad()
+def sample(
+    model: Model,
+    x: Tensor,
+    steps: Tensor,
+    eta: float,
+    extra_args: dict[str, Any],
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+) -> Tensor:
+    """Draws samples, from DDPM (eta 1) to DDIM (eta 0): Song et al. 2020, arXiv 2010.02502.
+
+    Args:
+        x: noise at the first time, [B, C, H, W].
+        steps: [N] falling times.
+        eta: 0 to 1.
+        extra_args: keyword arguments of the model.
+        noise_sampler: x to fresh noise of its shape; asked once a step where eta > 0, but the last.
+
+    Returns:
+        The pictures, [B, C, H, W], in about -1 to 1.
+    """
+    ones = x.new_ones([x.shape[0]])
+    alphas, sigmas = utils.t_to_alpha_sigma(steps)
+    for i in trange(len(steps), disable=None):
+        with autocast(x.device):
+            v = model(x, ones * steps[i], **extra_args).float()
+        pred = x * alphas[i] - v * sigmas[i]
+        if callback is not None:
+            callback({"x": x, "i": i, "t": steps[i], "v": v, "pred": pred})
+        if i < len(steps) - 1:
+            eps = x * sigmas[i] + v * alphas[i]
+            levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
+            x = step_to(pred, eps, x, *levels, eta, noise_sampler)
+    return pred
+
+
+@torch.no_grad()
+def cond_sample(
+    model: Model,
+    x: Tensor,
+    steps: Tensor,
+    eta: float,
+    extra_args: dict[str, Any],
+    cond_fn: Callable[..., Tensor],
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+) -> Tensor:
+    """Like `sample`, guided by gradients: Dhariwal and Nichol 2021, arXiv 2105.05233.
+
+    Args:
+        cond_fn: called as `cond_fn(x, t, pred, **extra_args)` with gradients on, x [B, C, H, W] the
+            leaf that pred was made from and t [B]; gives the direction to go, of x's shape: minus
+            the gradient to x of a loss. Not called at t = 1, where pred doesn't depend on x.
+    """
+    ones = x.new_ones([x.shape[0]])
+    alphas, sigmas = utils.t_to_alpha_sigma(steps)
+    # One transfer before the loop, so that no step waits for the device.
+    guided = (steps < 1).tolist()
+    for i in trange(len(steps), disable=None):
+        t = ones * steps[i]
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            with autocast(x.device):
+                v = model(x, t, **extra_args).float()
+            pred = x * alphas[i] - v * sigmas[i]
+            if callback is not None:
+                detached = {"x": x.detach(), "v": v.detach(), "pred": pred.detach()}
+                callback({**detached, "i": i, "t": steps[i]})
+            if guided[i]:
+                grad = cond_fn(x, t, pred, **extra_args).detach()
+                v = v.detach() - grad * (sigmas[i] / alphas[i])
+        x, v = x.detach(), v.detach()
+        pred = x * alphas[i] - v * sigmas[i]
+        if i < len(steps) - 1:
+            eps = x * sigmas[i] + v * alphas[i]
+            levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
+            x = step_to(pred, eps, x, *levels, eta, noise_sampler)
+    return pred

@@ -1,0 +1,170 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, run_python
+from file_server import CONTENT, Served, serve, sha256, wait_until
+
+from checkpoints import store
+from checkpoints.partial import length
+from diffusion import checkpoints as command
+
+# The command on another folder of checkpoints.
+MAIN = """
+import sys
+from pathlib import Path
+from checkpoints import store
+store.FOLDER = Path(sys.argv[1])
+store.CARDS = store.FOLDER / "cards.json"
+from diffusion.checkpoints import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A checkpoints/ with a published model, a shipped one and a CLIP in an outside cache."""
+    folder, cache = tmp_path / "checkpoints", tmp_path / "cache"
+    folder.mkdir()
+    cache.mkdir()
+    common = {"sha256": sha256(CONTENT), "bytes": 100_000, "urls": []}
+    cards = {
+        "net": {"kind": "diffusion", "file": "net.pth", "shipped": False} | common,
+        "small": {"kind": "diffusion", "file": "small.pth", "shipped": True} | common,
+        "ViT": {"kind": "clip", "file": "ViT.pt", "shipped": False} | common,
+    }
+    (folder / "cards.json").write_text(json.dumps(cards))
+    (folder / "small.pth").write_bytes(CONTENT)
+    (cache / "ViT.pt").write_bytes(CONTENT)
+    monkeypatch.setattr(store, "FOLDER", folder)
+    monkeypatch.setattr(store, "CARDS", folder / "cards.json")
+    monkeypatch.setattr(store, "CLIP_CACHE", cache)
+    return folder
+
+
+def set_urls(name: str, *urls: str) -> None:
+    cards = json.loads(store.CARDS.read_text())
+    cards[name]["urls"] = urls
+    store.CARDS.write_text(json.dumps(cards))
+
+
+@pytest.mark.parametrize("argv", [[], ["list"]])
+def test_list(home, capsys, argv):
+    assert command.main(argv) == 0
+    cache = home.parent / "cache"
+    width = len(f"{home}/small.pth")
+    assert capsys.readouterr() == (
+        "name     size  where\n"
+        "net    100 kB  not here\n"
+        f"small  100 kB  {home}/small.pth  shipped\n"
+        f"ViT    100 kB  {cache / 'ViT.pt'!s:{width}}".rstrip()
+        + "\n",
+        "",
+    )
+
+
+def test_fetch_prints_paths(home, capsys):
+    with serve(net=Served(CONTENT)) as url:
+        set_urls("net", url + "net")
+        assert command.main(["fetch", "ViT", "net"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{home.parent}/cache/ViT.pt\n{home}/net.pth\n"
+    assert err == f"fetching net.pth (100 kB) from {url}net\n"
+    assert (home / "net.pth").read_bytes() == CONTENT
+
+
+def test_fetch_goes_on_after_a_failure(home, capsys):
+    with serve(net=Served(CONTENT, statuses=[404])) as url:
+        set_urls("net", url + "net")
+        assert command.main(["fetch", "net", "small"]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{home}/small.pth\n"
+    assert err.count("\n") == 1 and f"can't be fetched from {url}net (404 Not Found)" in err
+    assert "--model small works without it" in err
+
+
+def test_verify(home, capsys):
+    right = f"small: {home}/small.pth is right\nViT: {home.parent}/cache/ViT.pt is right\n"
+    assert command.main(["verify"]) == 0
+    assert capsys.readouterr() == (right, "")
+    (home / "net.pth").write_bytes(CONTENT[::-1])
+    assert command.main(["verify"]) == 1
+    out, err = capsys.readouterr()
+    assert out == right and err.count("\n") == 1
+    assert sha256(CONTENT[::-1]) in err
+    assert sha256(CONTENT) in err
+    assert command.main(["verify", "small"]) == 0
+
+
+def test_verify_of_a_named_file_that_is_not_here(home, capsys):
+    assert command.main(["verify", "net", "small"]) == 1
+    assert capsys.readouterr() == (
+        f"small: {home}/small.pth is right\n",
+        "net: net.pth is not here\n",
+    )
+
+
+def test_verify_of_a_file_without_a_record(home, capsys):
+    cards = json.loads(store.CARDS.read_text())
+    cards["small"]["sha256"] = None
+    store.CARDS.write_text(json.dumps(cards))
+    assert command.main(["verify", "small"]) == 0
+    assert capsys.readouterr() == (f"small: {home}/small.pth is not on record\n", "")
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["fetch", "nte"], "fetch: argument NAME: no checkpoint 'nte': there are net, small, ViT"),
+        (["verify", "x"], "verify: argument NAME: no checkpoint 'x': there are net, small, ViT"),
+        (["fetch"], "fetch: the following arguments are required: NAME"),
+        (["--all"], ": unrecognized arguments: --all"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(home, capsys, argv, message):
+    with pytest.raises(SystemExit) as end:
+        command.main(argv)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and out == ""
+    separator = "" if message.startswith(":") else " "
+    assert err == f"python -m diffusion.checkpoints{separator}{message}\n"
+
+
+def test_ctrl_c(home):
+    with serve(net=Served(CONTENT, pause=0.05, piece=1000)) as url:
+        set_urls("net", url + "net")
+        argv = [sys.executable, "-c", MAIN, str(home), "fetch", "net"]
+        process = subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: length(home / "net.pth.partial") >= 5000)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert err.splitlines() == [
+        f"fetching net.pth (100 kB) from {url}net",
+        "interrupted; the next fetch goes on where this one stopped",
+    ]
+    assert not (home / "net.pth").exists() and length(home / "net.pth.partial") >= 5000
+
+
+def test_a_reader_that_leaves_early(home):
+    argv = [sys.executable, "-c", MAIN, str(home), "list"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(10) == 1
+
+
+def test_the_command_itself():
+    run = run_python("-m", "diffusion.checkpoints", cwd=ROOT)
+    lines = run.stdout.splitlines()
+    assert run.returncode == 0 and run.stderr == ""
+    assert [line.split()[0] for line in lines] == ["name", *store.cards()]
+    assert lines[2].startswith("cc12m_1_cfg     2.4 GB  ")
+
+
+def test_the_command_imports_no_torch():
+    code = "import diffusion.checkpoints, sys; print('torch' in sys.modules)"
+    assert run_python("-c", code, cwd=ROOT).stdout == "False\n"

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from CLIP.guidance import MakeCutouts, spherical_dist_loss
+
+CASES = [(32, 16, 1.0), (48, 5, 0.5), (64, 3, 2.0)]
+
+
+@pytest.mark.parametrize("size, cutn, cut_pow", CASES)
+def test_cutouts_are_the_originals(golden, size, cutn, cut_pow):
+    torch.manual_seed(21)
+    x = torch.rand(2, 3, 96, 64)
+    torch.manual_seed(22)
+    out = MakeCutouts(size, cutn, cut_pow)(x)
+    np.testing.assert_allclose(out, golden[f"cutouts/{size}/{cutn}/{cut_pow}"], atol=1e-6)
+
+
+def test_spherical_dist_loss_is_the_originals(golden):
+    torch.manual_seed(23)
+    a, b = torch.randn(5, 32), torch.randn(5, 32)
+    np.testing.assert_allclose(spherical_dist_loss(a, b), golden["spherical"], rtol=1e-5)
+
+
+def test_spherical_dist_loss_of_known_angles():
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    y = torch.tensor([[5.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])
+    expected = torch.tensor([0.0, torch.pi**2 / 8, torch.pi**2 / 2])
+    torch.testing.assert_close(spherical_dist_loss(x, y), expected)
+
+
+def test_each_picture_is_cut_by_its_own_stream():
+    x = torch.rand(3, 3, 64, 64)
+    make_cutouts = MakeCutouts(32, 4)
+
+    def streams(*seeds):
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    together = make_cutouts(x, streams(1, 2, 3)).view(4, 3, 3, 32, 32)
+    for i, seed in enumerate([1, 2, 3]):
+        torch.testing.assert_close(together[:, i], make_cutouts(x[i : i + 1], streams(seed)))
+
+
+def test_a_picture_smaller_than_the_cutouts_is_taken_whole():
+    x = torch.rand(1, 3, 20, 20)
+    out = MakeCutouts(32, 2)(x)
+    whole = torch.nn.functional.adaptive_avg_pool2d(x, 32)
+    torch.testing.assert_close(out, whole.expand(2, -1, -1, -1))

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+from conftest import DATA
+
+import clip_sample
+
+GOLDEN = json.loads((DATA / "parse_prompt.json").read_text())
+
+
+@pytest.mark.parametrize("argument, text, weight", GOLDEN)
+def test_prompts_are_parsed_as_the_original_does(argument, text, weight):
+    assert clip_sample.parse_prompt(argument) == (text, weight)
+
+
+@pytest.mark.parametrize(
+    "argument, text, weight",
+    [
+        ("a:b:2", "a:b", 2.0),
+        ("Dune: part two", "Dune: part two", 1.0),
+        ("C:\\img.png", "C:\\img.png", 1.0),
+        ("C:\\img.png:-0.5", "C:\\img.png", -0.5),
+        ("http://127.0.0.1:8000/a.png", "http://127.0.0.1:8000/a.png", 1.0),
+        ("http://127.0.0.1:8000/a.png:0.5", "http://127.0.0.1:8000/a.png", 0.5),
+        ("x:nan", "x:nan", 1.0),
+        ("x:inf", "x:inf", 1.0),
+        ("x:1e400", "x:1e400", 1.0),
+        ("x:", "x:", 1.0),
+        ("x:1e-2", "x", 0.01),
+        ("x:+.5", "x", 0.5),
+        ("2", "2", 1.0),
+        ("", "", 1.0),
+    ],
+)
+def test_only_a_finite_number_after_the_last_colon_is_a_weight(argument, text, weight):
+    assert clip_sample.parse_prompt(argument) == (text, weight)
+
+
+def test_names_that_scripts_import():
+    from CLIP import guidance
+
+    assert clip_sample.MakeCutouts is guidance.MakeCutouts
+    assert clip_sample.spherical_dist_loss is guidance.spherical_dist_loss
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        clip_sample.nothing  # noqa: B018
+
+
+def test_the_target_is_the_normalised_weighted_sum():
+    a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    out = clip_sample.combine([a, b], [1.0, 3.0])
+    torch.testing.assert_close(out, torch.tensor([[0.5**0.5, 0.5**0.5]]))
+
+
+def test_weights_are_over_the_absolute_value_of_their_sum():
+    a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    out = clip_sample.combine([a, b], [-4.0, 1.0])
+    expected = torch.tensor([[-4.0, 1.0]]) / 17**0.5
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [1.0, -1.0005]])
+def test_weights_that_sum_to_0_are_the_users_mistake(weights):
+    embeds = [torch.ones(1, 2), torch.ones(1, 2)]
+    with pytest.raises(clip_sample.UserError, match="sum to 0"):
+        clip_sample.combine(embeds, weights)
+
+
+def test_batches_cover_all_seeds_in_order():
+    assert list(clip_sample.batches(5, 2, 7)) == [
+        (0, range(7, 9)),
+        (2, range(9, 11)),
+        (4, range(11, 12)),
+    ]

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import noise, sampling, utils
+
+CASES = [(1, 10), (2, 25)]
+ETAS = [0.0, 0.5, 1.0]
+
+
+def model(x: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
+    """The closed form that the golden numbers were made with."""
+    m = clip_embed.mean(1)[:, None, None, None]
+    wave = 0.5 * torch.sin(3 * t)[:, None, None, None]
+    return 0.4 * torch.tanh(x.roll(1, 3)) - 0.3 * x + wave + m
+
+
+def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor) -> Tensor:
+    m = clip_embed.mean(1)[:, None, None, None]
+    return -torch.autograd.grad(0.7 * ((pred - m) ** 2).sum(), x)[0]
+
+
+def schedule(n: int) -> Tensor:
+    return utils.get_spliced_ddpm_cosine_schedule(torch.linspace(1, 0, n + 1)[:-1])
+
+
+def start(batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+    torch.manual_seed(11)
+    x = torch.randn(batch, 3, 16, 16)
+    return x, {"clip_embed": torch.randn(batch, 512)}
+
+
+@pytest.mark.parametrize("batch, n", CASES)
+@pytest.mark.parametrize("eta", ETAS)
+def test_sample_is_the_originals(golden, batch, n, eta):
+    x, extra_args = start(batch)
+    torch.manual_seed(12)
+    out = sampling.sample(model, x, schedule(n), eta, extra_args)
+    np.testing.assert_allclose(out, golden[f"sample/{batch}/{n}/{eta}"], atol=2e-5)
+
+
+@pytest.mark.parametrize("batch, n", CASES)
+@pytest.mark.parametrize("eta", ETAS)
+def test_cond_sample_is_the_originals(golden, batch, n, eta):
+    x, extra_args = start(batch)
+    torch.manual_seed(12)
+    out = sampling.cond_sample(model, x, schedule(n), eta, extra_args, cond_fn)
+    np.testing.assert_allclose(out, golden[f"cond_sample/{batch}/{n}/{eta}"], atol=2e-5)
+
+
+def test_no_guidance_at_t_1():
+    times = []
+
+    def spy(x, t, pred, clip_embed):
+        times.append(t[0].item())
+        return torch.zeros_like(x)
+
+    x, extra_args = start(1)
+    steps = torch.linspace(1, 0, 5)[:-1]
+    sampling.cond_sample(model, x, steps, 1.0, extra_args, spy)
+    assert times == [0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_callback_sees_every_step(guided):
+    seen = []
+    x, extra_args = start(2)
+    steps = schedule(5)
+    if guided:
+        sampling.cond_sample(model, x, steps, 0.5, extra_args, cond_fn, seen.append)
+    else:
+        sampling.sample(model, x, steps, 0.5, extra_args, seen.append)
+    assert [info["i"] for info in seen] == [0, 1, 2, 3, 4]
+    assert [info["t"].item() for info in seen] == steps.tolist()
+    torch.testing.assert_close(seen[0]["x"], x)
+    for info in seen:
+        alpha, sigma = utils.t_to_alpha_sigma(info["t"])
+        torch.testing.assert_close(info["pred"], alpha * info["x"] - sigma * info["v"])
+        assert not info["pred"].requires_grad
+
+
+@pytest.mark.parametrize("eta, draws", [(0.0, 0), (0.5, 6), (1.0, 6)])
+def test_noise_is_asked_for_once_a_step_but_the_last(eta, draws):
+    asked = []
+
+    def noise_sampler(x):
+        asked.append(x.shape)
+        return torch.randn_like(x)
+
+    x, extra_args = start(1)
+    sampling.sample(model, x, schedule(7), eta, extra_args, noise_sampler=noise_sampler)
+    assert asked == [x.shape] * draws
+
+
+def test_the_input_is_left_as_it_was():
+    x, extra_args = start(1)
+    before = x.clone()
+    sampling.cond_sample(model, x, schedule(3), 1.0, extra_args, cond_fn)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    assert not x.requires_grad
+
+
+def test_streams_give_torchs_own_numbers():
+    torch.manual_seed(5)
+    x, fresh = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 64, 64)
+    streams = noise.streams([5])
+    noise_sampler = noise.make_noise_sampler(streams)
+    torch.testing.assert_close(noise.randn(streams, (3, 64, 64), x.device), x, rtol=0, atol=0)
+    torch.testing.assert_close(noise_sampler(x), fresh, rtol=0, atol=0)
+
+
+def test_an_images_noise_does_not_depend_on_its_batch():
+    shape, cpu = (3, 8, 8), torch.device("cpu")
+    together = noise.randn(noise.streams([7, 8, 9]), shape, cpu)
+    for i, seed in enumerate([7, 8, 9]):
+        alone = noise.randn(noise.streams([seed]), shape, cpu)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=0)
+
+
+def test_the_largest_seed_works():
+    a, b = noise.streams([2**64 - 1, 2**64 - 2])
+    assert a.initial_seed() == 2**64 - 1 and b.initial_seed() == 2**64 - 2

@@ -1,0 +1,164 @@
+import json
+import re
+import socket
+import sys
+import types
+
+import pytest
+from conftest import ROOT, run_python
+from file_server import CONTENT, Served, files, serve, sha256
+
+from checkpoints import lock, store
+from checkpoints.store import CheckpointError
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty checkpoints/ with the project's cards."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "cards.json").write_bytes(store.CARDS.read_bytes())
+    monkeypatch.setattr(store, "FOLDER", folder)
+    monkeypatch.setattr(store, "CARDS", folder / "cards.json")
+    return folder
+
+
+def test_cards():
+    cards = store.cards()
+    assert {name: (card.kind, card.file) for name, card in cards.items()} == {
+        "cc12m_1": ("diffusion", "cc12m_1.pth"),
+        "cc12m_1_cfg": ("diffusion", "cc12m_1_cfg.pth"),
+        "emoji_64": ("diffusion", "emoji_64.pth"),
+        "ViT-B/16": ("clip", "ViT-B-16.pt"),
+        "ViT-B/32": ("clip", "ViT-B-32.pt"),
+        "ViT-L/14": ("clip", "ViT-L-14.pt"),
+        "ViT-L/14@336px": ("clip", "ViT-L-14-336px.pt"),
+        "emoji_64_clip": ("clip", "emoji_64_clip.pth"),
+    }
+    assert [name for name, card in cards.items() if card.shipped] == ["emoji_64", "emoji_64_clip"]
+    assert cards["cc12m_1"].clip == "ViT-B/16" and cards["emoji_64"].clip == "emoji_64_clip"
+    assert cards["cc12m_1"].sampling == {"steps": 1000, "eta": 1.0, "clip_guidance_scale": 500.0}
+    for card in cards.values():
+        assert bool(card.urls) != card.shipped
+        assert all(url.endswith("/" + card.file) for url in card.urls)
+        if not card.shipped:
+            assert re.fullmatch(r"[0-9a-f]{64}", card.sha256) and card.size > 3e8
+        if card.kind == "clip" and not card.shipped:
+            assert card.sha256 in card.urls[0]
+
+
+def test_importing_the_store_imports_nothing_heavy():
+    code = "import checkpoints.store, sys; print({'torch', 'requests', 'tqdm'} & {*sys.modules})"
+    assert run_python("-c", code, cwd=ROOT).stdout == "set()\n"
+
+
+def test_without_fcntl_the_lock_is_msvcrts(tmp_path, monkeypatch):
+    answers = iter([OSError("taken"), OSError("taken"), None])
+
+    def locking(descriptor: int, mode: int, n: int) -> None:
+        calls.append((mode, n))
+        if error := next(answers):
+            raise error
+
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(LK_NBLCK=2, locking=locking))
+    waits: list[str] = []
+    with lock.locked(tmp_path / "lock", on_wait=lambda: waits.append("waiting")):
+        assert files(tmp_path) == ["lock"]
+    assert calls == [(2, 1)] * 3 and waits == ["waiting"] and files(tmp_path) == []
+
+
+def test_a_lock_on_a_file_that_was_just_removed_is_taken_again(tmp_path, monkeypatch):
+    path, take = tmp_path / "lock", lock.take
+
+    def take_late(file) -> bool:
+        monkeypatch.setattr(lock, "take", take)
+        path.unlink()  # as its last holder does
+        return take(file)
+
+    monkeypatch.setattr(lock, "take", take_late)
+    with lock.locked(path), open(path, "ab") as other:
+        assert not take(other)
+    assert files(tmp_path) == []
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_without_a_network_there_is_one_message(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    address = f"http://127.0.0.1:{closed_port()}"
+    cards = json.loads(store.CARDS.read_text())
+    cards["ViT-B/16"]["urls"] = [f"{address}/a.pt", f"{address}/b.pt"]
+    store.CARDS.write_text(json.dumps(cards))
+    with pytest.raises(CheckpointError) as failure:
+        store.obtain("ViT-B/16", folders=[tmp_path / "cache"])
+    assert str(failure.value) == (
+        f"ViT-B-16.pt is not in {home}, {tmp_path}/cache and can't be fetched from "
+        f"{address}/a.pt (Connection refused), {address}/b.pt (Connection refused); its SHA-256 is "
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f; "
+        "--model emoji_64 works without it"
+    )
+    assert capsys.readouterr() == ("", "")
+    assert files(home) == ["cards.json"]
+
+
+def write_card(name: str, **fields) -> None:
+    cards = json.loads(store.CARDS.read_text())
+    cards[name].update(fields)
+    store.CARDS.write_text(json.dumps(cards))
+
+
+def test_obtain_looks_before_it_fetches(home, tmp_path):
+    served = Served(CONTENT)
+    with serve(net=served) as url:
+        write_card("ViT-B/16", sha256=sha256(CONTENT), urls=[url + "net"])
+        path = store.obtain("ViT-B/16", into=tmp_path / "cache")
+        assert path == tmp_path / "cache" / "ViT-B-16.pt"
+        assert store.obtain("ViT-B/16", folders=[tmp_path / "cache"]) == path
+        assert len(served.requests) == 1
+        assert store.obtain("ViT-B/16") == home / "ViT-B-16.pt"
+        assert store.obtain("ViT-B/16", folders=[path.parent]) == home / "ViT-B-16.pt"
+        assert len(served.requests) == 2
+
+
+def test_obtain_checks_a_clips_hash(home):
+    (home / "ViT-B-16.pt").write_bytes(b"code")
+    with pytest.raises(CheckpointError) as failure:
+        store.obtain("ViT-B/16")
+    assert sha256(b"code") in str(failure.value)
+    assert store.cards()["ViT-B/16"].sha256 in str(failure.value)
+
+
+def test_obtain_of_a_shipped_file(home):
+    with pytest.raises(CheckpointError) as failure:
+        store.obtain("emoji_64")
+    assert str(failure.value) == (
+        f"emoji_64.pth is part of the repository and not in {home}: check it out again"
+    )
+    (home / "emoji_64.pth").write_bytes(CONTENT)
+    store.record("emoji_64")
+    assert store.obtain("emoji_64") == home / "emoji_64.pth"
+    (home / "emoji_64.pth").write_bytes(CONTENT[:-1])
+    with pytest.raises(CheckpointError, match="99999 bytes instead of 100000"):
+        store.obtain("emoji_64")
+
+
+def test_obtain_of_an_unknown_name(home):
+    with pytest.raises(CheckpointError, match="no checkpoint 'cc12m': there are cc12m_1, cc12m"):
+        store.obtain("cc12m")
+
+
+def test_record_changes_one_card(home):
+    before = json.loads(store.CARDS.read_text())
+    (home / "emoji_64.pth").write_bytes(CONTENT)
+    store.record("emoji_64")
+    before["emoji_64"].update(sha256=sha256(CONTENT), bytes=100_000)
+    assert store.CARDS.read_text() == json.dumps(before, indent=2) + "\n"
+    assert files(home) == ["cards.json", "emoji_64.pth"]
+    with pytest.raises(CheckpointError, match="cc12m_1 is not a shipped file"):
+        store.record("cc12m_1")

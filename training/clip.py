@@ -1,0 +1,211 @@
+"""Trains the small CLIP of emoji_64 (Radford et al. 2021, arXiv 2103.00020)."""
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from CLIP import clip
+from CLIP.model import CLIP, LayerNorm
+
+from .data import Picture
+from .state import atomic_save, restore
+
+DIMENSIONS = {
+    "embed_dim": 256,
+    "image_resolution": 32,
+    "patch": 8,
+    "vision_width": 192,
+    "vision_layers": 4,
+    "context_length": 77,
+    "vocab_size": 49408,
+    "text_width": 128,
+    "text_layers": 3,
+}
+PREFIXES = (
+    "",
+    "",
+    "",
+    "a ",
+    "the ",
+    "a picture of a ",
+    "an emoji of a ",
+    "a drawing of ",
+    "icon of a ",
+    "one ",
+    "my ",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int = 1600
+    batch: int = 256
+    lr: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    word_dropout: float = 0.12
+    noise: float = 0.15
+    seed: int = 0
+
+
+def fresh_model() -> CLIP:
+    """A CLIP of `DIMENSIONS` with random weights, scaled for its depth and widths."""
+    model = CLIP(**DIMENSIONS)
+    for name, p in model.named_parameters():
+        if name == "logit_scale":
+            nn.init.constant_(p, math.log(1 / 0.07))
+        elif "embedding" in name:
+            nn.init.normal_(p, std=0.02)
+        elif p.ndim > 1:
+            rows = p.shape[0] if name.endswith("proj") else p[0].numel()
+            residual = name.endswith(("out_proj.weight", "c_proj.weight"))
+            nn.init.normal_(p, std=rows**-0.5 * (0.4 if residual else 1.0))
+        elif name.endswith("bias"):
+            nn.init.zeros_(p)
+    for module in model.modules():
+        if isinstance(module, LayerNorm):
+            nn.init.ones_(module.weight)
+    return model
+
+
+def to_tensor(pictures: list[Picture]) -> Tensor:
+    """Pictures as [N, 3, 64, 64] in 0 to 1."""
+    return torch.stack([torch.tensor(p.pixels) for p in pictures]).permute(0, 3, 1, 2) / 255
+
+
+def normalise(images: Tensor) -> Tensor:
+    mean = torch.tensor(clip.MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(clip.STD, device=images.device)[:, None, None]
+    return (images - mean) / std
+
+
+def random_views(images: Tensor, noise: float, rng: random.Random) -> Tensor:
+    """A random square of 40 to 64 pixels for every eight images, pooled to 32, with noise."""
+    views = []
+    for chunk in images.split(8):
+        side = rng.randint(40, 64)
+        x, y = rng.randint(0, 64 - side), rng.randint(0, 64 - side)
+        views.append(F.adaptive_avg_pool2d(chunk[..., y : y + side, x : x + side], 32))
+    out = torch.cat(views)
+    return out + torch.randn_like(out) * torch.rand(len(out), 1, 1, 1) * noise
+
+
+def random_caption(picture: Picture, recipe: Recipe, rng: random.Random) -> str:
+    """The name or another caption, sometimes behind a few words or with a word left out."""
+    text = picture.name if rng.random() < 0.25 else rng.choice(picture.captions)
+    words = text.split()
+    if len(words) > 2:
+        kept = [w for w in words if rng.random() >= recipe.word_dropout]
+        words = kept or words
+    return rng.choice(PREFIXES) + " ".join(words)
+
+
+def tokens(texts: list[str]) -> Tensor:
+    return clip.tokenize(texts, truncate=True)
+
+
+@torch.no_grad()
+def embed_texts(model: CLIP, texts: list[str]) -> Tensor:
+    """Normalised embeddings [len(texts), D]."""
+    parts = [
+        F.normalize(model.encode_text(tokens(texts[i : i + 512])))
+        for i in range(0, len(texts), 512)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def embed_images(model: CLIP, images: Tensor) -> Tensor:
+    """Images [N, 3, H, W] in 0 to 1 to normalised embeddings [N, D]."""
+    size = model.visual.input_resolution
+    small = normalise(F.adaptive_avg_pool2d(images, size))
+    return torch.cat([F.normalize(model.encode_image(part)) for part in small.split(256)])
+
+
+def accuracies(model: CLIP, pictures: list[Picture], unseen: dict[str, str]) -> dict[str, float]:
+    """How often names and unseen paraphrases find their picture, and pictures their name."""
+    image = embed_images(model, to_tensor(pictures))
+    names = embed_texts(model, [p.name for p in pictures])
+    index = {p.name: i for i, p in enumerate(pictures)}
+    own = torch.arange(len(pictures))
+    out = {
+        "name to picture": ((names @ image.T).argmax(1) == own).float().mean().item(),
+        "picture to name": ((image @ names.T).argmax(1) == own).float().mean().item(),
+        "cosine": (names * image).sum(1).mean().item(),
+    }
+    if unseen:
+        text = embed_texts(model, list(unseen.values()))
+        target = torch.tensor([index[name] for name in unseen])
+        hits = (text @ image.T).argmax(1) == target
+        out["paraphrase to picture"] = hits.float().mean().item()
+        out["paraphrase to name"] = ((text @ names.T).argmax(1) == target).float().mean().item()
+    return out
+
+
+def loss_of(model: CLIP, images: Tensor, text: Tensor) -> Tensor:
+    logits, _ = model(images, text)
+    own = torch.arange(len(images))
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: Recipe) -> CLIP:
+    """Trains to the end of the recipe, going on where `state` stopped."""
+    torch.manual_seed(recipe.seed)
+    model = fresh_model()
+    images = to_tensor(pictures)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    seen = torch.zeros(DIMENSIONS["vocab_size"], dtype=torch.bool)
+    first = restore(state, model=model, optimizer=optimizer, tensors={"seen": seen})
+    model.train()
+    bar = tqdm(
+        range(first, recipe.steps), initial=first, total=recipe.steps, desc="CLIP", disable=None
+    )
+    for step in bar:
+        rng = random.Random(recipe.seed * 1_000_003 + step)
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
+        chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
+        text = tokens([random_caption(pictures[i], recipe, rng) for i in chosen])
+        seen[text.unique()] = True
+        views = normalise(random_views(images[chosen], recipe.noise, rng))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, views, text)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
+            model.eval()
+            figures = accuracies(model, pictures, unseen)
+            model.train()
+            tqdm.write(f"CLIP {step + 1} loss {loss.item():.3f} " + show(figures))
+            atomic_save(state, step + 1, model=model, optimizer=optimizer, tensors={"seen": seen})
+    with torch.no_grad():  # words that no caption has say nothing, rather than something at random
+        model.token_embedding.weight[~seen] = 0
+    return model.eval().requires_grad_(False)
+
+
+def schedule(step: int, warmup: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to 0.02."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def show(figures: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in figures.items())

@@ -1,0 +1,161 @@
+"""The training set: emoji of the Noto Color Emoji font, recoloured copies, their captions."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+CAPTIONS = Path(__file__).with_name("captions.json")
+SHEET = Path(__file__).with_name("emoji.png")
+PARAPHRASES = Path(__file__).with_name("paraphrases.json")
+SIZE = 64
+COLUMNS = 26
+FONT_SIZE = 109  # the one size of the font's bitmaps
+CANVAS, CROP = 160, 136  # the widest emoji is 136 pixels wide
+
+# Hues in degrees. Recoloured copies teach colour and thing apart, so that a new pair works.
+HUES = {"red": 0, "orange": 28, "yellow": 52, "green": 125, "blue": 215, "purple": 275, "pink": 328}
+
+# Things of one strong colour, and the name that takes a colour word before it.
+RECOLOURED = {
+    "red apple": "apple",
+    "car": "car",
+    "balloon": "balloon",
+    "rose": "rose",
+    "sunflower": "sunflower",
+    "butterfly": "butterfly",
+    "tropical fish": "fish",
+    "octopus": "octopus",
+    "crab": "crab",
+    "frog": "frog",
+    "chick": "chick",
+    "dinosaur": "dinosaur",
+    "strawberry": "strawberry",
+    "pear": "pear",
+    "banana": "banana",
+    "lemon": "lemon",
+    "tomato": "tomato",
+    "star": "star",
+    "fire": "fire",
+    "mushroom": "mushroom",
+    "umbrella": "umbrella",
+    "t-shirt": "t-shirt",
+    "dress": "dress",
+    "high heel": "high heel",
+    "baseball cap": "cap",
+    "backpack": "backpack",
+    "gift": "gift",
+    "diamond": "diamond",
+    "crown": "crown",
+    "key": "key",
+    "guitar": "guitar",
+    "house": "house",
+    "sailboat": "sailboat",
+    "devil face": "devil face",
+    "evergreen tree": "tree",
+    "maple leaf": "maple leaf",
+}
+
+# Pairs that stay out of training, to see what a new colour gives.
+HELD_OUT = {"blue apple", "purple car", "green rose", "pink frog", "red banana", "blue butterfly"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A training picture: its name, its captions (the name first), and 64x64 RGB pixels."""
+
+    name: str
+    captions: tuple[str, ...]
+    pixels: np.ndarray
+    recoloured: bool
+
+
+def draw(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """One emoji, centred on white, [64, 64]."""
+    image = Image.new("RGB", (CANVAS, CANVAS), "white")
+    pen = ImageDraw.Draw(image)
+    left, top, right, bottom = pen.textbbox((0, 0), emoji, font=font, embedded_color=True)
+    corner = ((CANVAS - left - right) / 2, (CANVAS - top - bottom) / 2)
+    pen.text(corner, emoji, font=font, embedded_color=True)
+    edge = (CANVAS - CROP) // 2
+    image = image.crop((edge, edge, edge + CROP, edge + CROP))
+    return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def main_hue(hsv: np.ndarray) -> tuple[float, float]:
+    """The mean hue of the coloured pixels in degrees, and the share of the colour near it."""
+    angle = hsv[..., 0] / 255 * 2 * np.pi
+    weight = (hsv[..., 1] / 255) * (hsv[..., 2] / 255)
+    weight = np.where(hsv[..., 1] > 50, weight, 0)
+    mean = np.angle((weight * np.exp(1j * angle)).sum())
+    near = np.abs(np.angle(np.exp(1j * (angle - mean)))) < np.radians(40)
+    return float(np.degrees(mean) % 360), float((weight * near).sum() / max(weight.sum(), 1e-6))
+
+
+def recolour(image: Image.Image, hue: float) -> Image.Image:
+    """Turns the hues near the picture's main one so that this one becomes `hue` (degrees)."""
+    hsv = np.asarray(image.convert("HSV")).astype(float)
+    mean, _ = main_hue(hsv)
+    angle = hsv[..., 0] / 255 * 360
+    off = (angle - mean + 180) % 360 - 180
+    hsv[..., 0] = np.where(np.abs(off) < 60, (hue + off * 0.7) % 360 / 360 * 255, hsv[..., 0])
+    return Image.fromarray(hsv.round().astype(np.uint8), "HSV").convert("RGB")
+
+
+def colour_of(hue: float) -> str:
+    return min(HUES, key=lambda name: abs((HUES[name] - hue + 180) % 360 - 180))
+
+
+def colour_captions(colour: str, thing: str) -> tuple[str, ...]:
+    return (
+        f"{colour} {thing}",
+        f"a {colour} {thing}",
+        f"{thing} in {colour}",
+        f"{colour} coloured {thing}",
+    )
+
+
+def paraphrases() -> dict[str, str]:
+    """Name to a phrase that no caption holds, to measure what unseen words give."""
+    return json.loads(PARAPHRASES.read_text(encoding="utf-8"))
+
+
+def draw_sheet(font_file: str) -> Image.Image:
+    """All emoji of captions.json in rows of `COLUMNS`."""
+    font = ImageFont.truetype(font_file, FONT_SIZE)
+    emoji = [entry["emoji"] for entry in entries().values()]
+    sheet = Image.new("RGB", (COLUMNS * SIZE, -(-len(emoji) // COLUMNS) * SIZE), "white")
+    for i, one in enumerate(emoji):
+        sheet.paste(draw(one, font), (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
+    return sheet
+
+
+def entries() -> dict[str, dict]:
+    """Name to its emoji and captions, in the order of the sheet."""
+    return json.loads(CAPTIONS.read_text(encoding="utf-8"))
+
+
+def load() -> list[Picture]:
+    """All training pictures: each emoji of captions.json, then the recoloured copies."""
+    named = entries()
+    unseen = set(paraphrases().values())
+    sheet = Image.open(SHEET).convert("RGB")
+    pictures, copies = [], []
+    for i, (name, entry) in enumerate(named.items()):
+        left, top = i % COLUMNS * SIZE, i // COLUMNS * SIZE
+        image = sheet.crop((left, top, left + SIZE, top + SIZE))
+        captions = [name, *(c for c in entry["captions"] if c != name and c not in unseen)]
+        if name in RECOLOURED:
+            thing = RECOLOURED[name]
+            own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float))[0])
+            captions += [c for c in colour_captions(own, thing) if c not in captions]
+            for colour, hue in HUES.items():
+                words = colour_captions(colour, thing)
+                if colour == own or words[0] in named or words[0] in HELD_OUT:
+                    continue
+                pixels = np.asarray(recolour(image, hue))
+                copies.append(Picture(words[0], words, pixels, True))
+        pictures.append(Picture(name, tuple(captions), np.asarray(image), False))
+    return pictures + copies

@@ -1,0 +1,115 @@
+"""Measures how often emoji_64 draws what it is asked: in pixels, and to CLIP's eye."""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import clip_sample
+from checkpoints import store
+from CLIP import clip
+from CLIP.model import CLIP
+
+from . import data
+from .clip import embed_images, embed_texts, to_tensor
+
+STEPS, ETA, SEED = 50, 0.0, 0
+BATCH = 31
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Shares, 0 to 1, of prompts whose picture is the one asked for."""
+
+    guidance: float
+    prompts: str
+    count: int
+    nearest: float  # the nearest of all training pictures is the one
+    ranked: float  # CLIP ranks its name first among all training names
+
+
+def options(guidance: float, steps: int = STEPS) -> argparse.Namespace:
+    return argparse.Namespace(steps=steps, eta=ETA, clip_guidance_scale=guidance)
+
+
+def draw(
+    model: torch.nn.Module, clip_model: CLIP, texts: list[str], args: argparse.Namespace
+) -> Tensor:
+    """A picture of each text, all from one seed, as the script makes it: [N, 3, 64, 64], 0 to 1."""
+    out = []
+    for i in tqdm(range(0, len(texts), BATCH), desc="drawing", disable=None):
+        target = embed_texts(clip_model, texts[i : i + BATCH])
+        seeds = [SEED] * len(target)
+        out.append(clip_sample.run(args, model, clip_model, target, seeds).clamp(-1, 1))
+    return (torch.cat(out) + 1) / 2
+
+
+def nearest(pictures: Tensor, known: Tensor) -> Tensor:
+    """The index of the known picture [P, ...] nearest to each [N, ...] by squared error."""
+    return torch.cdist(pictures.flatten(1), known.flatten(1)).argmin(dim=1)
+
+
+def measure(
+    model: torch.nn.Module,
+    clip_model: CLIP,
+    pictures: list[data.Picture],
+    guidance: float,
+    limit: int,
+) -> list[Figures]:
+    """The figures for names and for unseen paraphrases of the same names."""
+    names = [p.name for p in pictures]
+    index = {name: i for i, name in enumerate(names)}
+    known, name_embeds = to_tensor(pictures), embed_texts(clip_model, names)
+    unseen = dict(list(data.paraphrases().items())[:: max(1, len(data.paraphrases()) // limit)])
+    asked = torch.tensor([index[name] for name in unseen])
+    out = []
+    for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
+        drawn = draw(model, clip_model, texts, options(guidance))
+        near = (nearest(drawn, known) == asked).float().mean().item()
+        seen = embed_images(clip_model, drawn) @ name_embeds.T
+        ranked = (seen.argmax(1) == asked).float().mean().item()
+        out.append(Figures(guidance, kind, len(texts), near, ranked))
+    return out
+
+
+def load() -> tuple[torch.nn.Module, CLIP]:
+    """The model and its CLIP as they ship."""
+    device = torch.device("cpu")
+    model = clip_sample.load_model("emoji_64", None, device)
+    return model, clip.load(model.clip_model, device=device)[0].requires_grad_(False)
+
+
+def rows(figures: list[Figures]) -> str:
+    """The figures as a Markdown table."""
+    head = "| guidance | asked by | prompts | nearest picture | CLIP's first name |\n"
+    head += "|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {f.guidance:g} | {f.prompts} | {f.count} | {f.nearest:.1%} | {f.ranked:.1%} |\n"
+        for f in figures
+    )
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__)
+    own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
+    p.add_argument(
+        "--guidance",
+        type=float,
+        nargs="*",
+        default=sorted({0.0, own}),
+        help="the scales to measure at",
+    )
+    p.add_argument("--limit", type=int, default=1000, help="measure on about so many names")
+    args = p.parse_args()
+    model, clip_model = load()
+    pictures = data.load()
+    figures = []
+    for guidance in args.guidance:
+        figures += measure(model, clip_model, pictures, guidance, args.limit)
+    print(rows(figures), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Trains emoji_64's sketch, in closed form, and then its U-Net around it."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from CLIP.model import CLIP
+from diffusion import utils
+from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model
+
+from . import clip as small_clip
+from .clip import Recipe as ClipRecipe
+from .clip import embed_images, embed_texts, random_caption, schedule
+from .data import Picture
+from .state import atomic_save, restore
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int = 9000
+    batch: int = 32
+    lr: float = 1.5e-3
+    warmup: int = 150
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    image_share: float = 0.2  # how often the condition is an image's embedding, not a text's
+    noise: float = 0.25  # length of the noise on embeddings of length 1, at most
+    ridge: float = 1e-3
+    sketch_rate: float = 0.01  # the sketch's learning rate, as a share of the U-Net's
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the pictures are conditioned on: normalised embeddings, and whose each is."""
+
+    texts: Tensor  # [T, D]
+    text_owner: Tensor  # [T], index of the picture
+    text_start: Tensor  # [P], a picture's first row of texts
+    text_count: Tensor  # [P]
+    images: Tensor  # [P, V, D], V views of each picture
+
+
+def embeddings(model: CLIP, pictures: list[Picture], recipe: Recipe) -> Embeddings:
+    """Each caption as it is and as training varies it, and random views of each picture."""
+    rng = random.Random(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    variants = ClipRecipe()
+    texts, owner = [], []
+    for i, picture in enumerate(pictures):
+        own = [picture.name] * 4 + list(picture.captions)
+        own += [random_caption(picture, variants, rng) for _ in range(len(picture.captions))]
+        texts += own
+        owner += [i] * len(own)
+    owner = torch.tensor(owner)
+    count = owner.bincount(minlength=len(pictures))
+    images = small_clip.to_tensor(pictures)
+    views = [embed_images(model, images)]
+    views += [embed_images(model, small_clip.random_views(images, 0.1, rng)) for _ in range(7)]
+    text = embed_texts(model, texts)
+    return Embeddings(text, owner, count.cumsum(0) - count, count, torch.stack(views, 1))
+
+
+def perturb(embed: Tensor, noise: float) -> Tensor:
+    """Normalised embeddings [B, D] with up to `noise` of random direction added."""
+    off = torch.randn_like(embed) * (embed.shape[1] ** -0.5) * torch.rand(len(embed), 1) * noise
+    return F.normalize(embed + off)
+
+
+@torch.no_grad()
+def fit_sketch(model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: Recipe) -> None:
+    """Ridge regression from random ReLU features of the embeddings to the pictures at 32x32.
+
+    Args:
+        targets: the pictures, [P, 3, 64, 64] in -1 to 1.
+    """
+    torch.manual_seed(recipe.seed)
+    sketch = model.sketch
+    small = F.interpolate(targets, (sketch.size,) * 2, mode="area").flatten(1)
+    mean = small.mean(0)
+    rank = sketch.pixels.in_features
+    _, scale, basis = torch.linalg.svd(small - mean, full_matrices=False)
+    basis = basis[:rank]
+    coefficients = (small - mean) @ basis.T / (scale[:rank].mean() / len(small) ** 0.5)
+
+    nn.init.normal_(sketch.features.weight, std=EMBED_DIM**-0.5)
+    nn.init.normal_(sketch.features.bias, std=0.5)
+    embeds, owner = conditions(data, copies=3, noise=recipe.noise)
+    phi = F.relu(sketch.features(embeds * EMBED_DIM**0.5))
+    phi = torch.cat([phi, torch.ones(len(phi), 1)], dim=1)
+    gram = (phi.T @ phi).double() / len(phi)
+    gram.diagonal().add_(recipe.ridge)
+    solved = torch.linalg.solve(gram, (phi.T @ coefficients[owner]).double() / len(phi)).float()
+    sketch.coefficients.weight.copy_(solved[:-1].T)
+    sketch.coefficients.bias.copy_(solved[-1])
+    sketch.pixels.weight.copy_(basis.T * (scale[:rank].mean() / len(small) ** 0.5))
+    sketch.pixels.bias.copy_(mean)
+    embeds, owner = conditions(data, copies=1, noise=recipe.noise)
+    guess = F.interpolate(sketch(embeds * EMBED_DIM**0.5), targets.shape[2:], mode="bilinear")
+    error = torch.cat(
+        [
+            (g - targets[o]).pow(2).flatten(1).mean(1)
+            for g, o in zip(guess.split(500), owner.split(500))
+        ]
+    )
+    sketch.spread.fill_(error.mean().sqrt())
+
+
+def conditions(data: Embeddings, copies: int, noise: float) -> tuple[Tensor, Tensor]:
+    """Text embeddings `copies` times and image embeddings once, perturbed, and their owners."""
+    pictures, views, dim = data.images.shape
+    image_owner = torch.arange(pictures).repeat_interleave(views)
+    embeds = torch.cat([data.texts.repeat(copies, 1), data.images.reshape(-1, dim)])
+    return perturb(embeds, noise), torch.cat([data.text_owner.repeat(copies), image_owner])
+
+
+def draw_condition(data: Embeddings, chosen: Tensor, recipe: Recipe) -> Tensor:
+    """One embedding for each chosen picture [B], [B, D]: a text's, or else one of its views'."""
+    offset = (torch.rand(len(chosen)) * data.text_count[chosen]).long()
+    text = data.texts[data.text_start[chosen] + offset]
+    view = torch.randint(data.images.shape[1], chosen.shape)
+    image = data.images[chosen, view]
+    is_image = torch.rand(len(chosen), 1) < recipe.image_share
+    return perturb(torch.where(is_image, image, text), recipe.noise)
+
+
+def init(model: Emoji64Model) -> None:
+    """He initialisation; the last convolution starts at zero, and so the model at its sketch."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if name.endswith((".layer", "out_proj")):
+            module.weight.data.mul_(0.2)
+    last = model.net[-1]
+    for part in (last.main["4"], last.skip):
+        nn.init.zeros_(part.weight)
+
+
+def groups(model: Emoji64Model, recipe: Recipe) -> list[dict]:
+    """The optimizer's groups, with the peak of each one's learning rate.
+
+    The sketch starts at its best in closed form: at the U-Net's rate it would leave it in a few
+    steps.
+    """
+    sketch = list(model.sketch.parameters())
+    rest = [p for name, p in model.named_parameters() if not name.startswith("sketch.")]
+    return [
+        {"params": sketch, "peak": recipe.lr * recipe.sketch_rate, "weight_decay": 0.0},
+        {
+            "params": [p for p in rest if p.ndim > 1],
+            "peak": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [p for p in rest if p.ndim <= 1], "peak": recipe.lr, "weight_decay": 0.0},
+    ]
+
+
+def loss_of(run: nn.Module, model: Emoji64Model, x0: Tensor, t: Tensor, embed: Tensor) -> Tensor:
+    """The squared error of v, in units of the error that the sketch alone would make."""
+    alpha, sigma = (utils.append_dims(n, 4) for n in utils.t_to_alpha_sigma(t))
+    eps = torch.randn_like(x0)
+    with torch.autocast("cpu", torch.bfloat16):
+        v = run(x0 * alpha + eps * sigma, t, embed)
+    r = model.sketch.spread
+    weight = (alpha**2 * r**2 + sigma**2) / r**2
+    return ((v.float() - (eps * alpha - x0 * sigma)) ** 2 * weight).mean()
+
+
+def train(
+    pictures: list[Picture], clip_model: CLIP, state: Path, recipe: Recipe, compiled: bool = True
+) -> Emoji64Model:
+    """Trains to the end of the recipe, going on from `state`; returns the averaged weights."""
+    torch.manual_seed(recipe.seed)
+    data = embeddings(clip_model, pictures, recipe)
+    targets = small_clip.to_tensor(pictures) * 2 - 1
+    model = Emoji64Model()
+    init(model)
+    if not state.is_file():
+        fit_sketch(model, data, targets, recipe)
+        tqdm.write(f"sketch: pictures lie {model.sketch.spread.item():.3f} from it")
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
+    average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
+    first = restore(state, model=model, optimizer=optimizer, tensors=average)
+    run = torch.compile(model) if compiled else model
+    originals = torch.tensor([not p.recoloured for p in pictures])
+    chance = torch.where(originals, 1.0, 0.5)
+    mean_loss = None
+    bar = tqdm(
+        range(first, recipe.steps), initial=first, total=recipe.steps, desc="U-Net", disable=None
+    )
+    for step in bar:
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * schedule(step, recipe.warmup, recipe.steps)
+        chosen = chance.multinomial(recipe.batch, replacement=False)
+        t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
+        loss = loss_of(run, model, targets[chosen], t, draw_condition(data, chosen, recipe))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        decay = min(recipe.ema, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for k, v in model.state_dict().items():
+                average[f"ema/{k}"].lerp_(v, 1 - decay)
+        mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
+        if (step + 1) % 100 == 0:
+            tqdm.write(f"U-Net {step + 1} loss {mean_loss:.4f}")
+        if (step + 1) % 500 == 0 or step + 1 == recipe.steps:
+            atomic_save(state, step + 1, model=model, optimizer=optimizer, tensors=average)
+    model.load_state_dict({k.removeprefix("ema/"): v for k, v in average.items()})
+    return model.eval().requires_grad_(False)
