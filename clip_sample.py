@@ -3,6 +3,13 @@
 
 from __future__ import annotations
 
+import signal
+
+from diffusion import shell
+
+if __name__ == "__main__":  # before anything that takes time
+    signal.signal(signal.SIGINT, shell.leave_at_once)
+
 import argparse
 import math
 import os
@@ -14,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoints import store
 from diffusion import get_model, get_models
+from diffusion.shell import MANY, RunError, UserError
 
 if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
     import torch
@@ -22,10 +30,7 @@ if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
     from CLIP.model import CLIP
 
 CUTOUTS = 16
-
-
-class UserError(Exception):
-    """A mistake of the person at the shell: the whole message, in one line."""
+LAST_SEED = 2**64 - 1
 
 
 def __getattr__(name: str) -> Any:
@@ -58,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         values = (f"{cards[model].sampling[name]:g} for {model}" for model in get_models())
         return f"(default: {', '.join(values)})"
 
-    p = argparse.ArgumentParser(
+    p = shell.Parser(
         description=__doc__,
         epilog="A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'.",
     )
@@ -71,7 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="the image prompts: files, or HTTP or HTTPS addresses",
     )
-    p.add_argument("--batch-size", "-bs", type=int, default=1, help="images at a time (default: 1)")
+    p.add_argument(
+        "--batch-size",
+        "-bs",
+        type=shell.whole_number(1, MANY),
+        default=1,
+        help="images at a time (default: 1)",
+    )
     p.add_argument(
         "--checkpoint",
         type=str,
@@ -86,41 +97,80 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--clip-guidance-scale",
         "-cs",
-        type=float,
+        type=shell.number(),
         help=f"how strongly CLIP guides; 0: not at all {default('clip_guidance_scale')}",
     )
     p.add_argument("--device", type=str, help="the device (default: CUDA, else MPS, else the CPU)")
     p.add_argument(
         "--eta",
-        type=float,
+        type=shell.number(0, 1),
         help=f"the share of fresh noise in a step, 0 (DDIM) to 1 (DDPM) {default('eta')}",
     )
     p.add_argument(
         "--model", type=str, default="cc12m_1", choices=get_models(), help="(default: cc12m_1)"
     )
-    p.add_argument("-n", type=int, default=1, help="the number of images (default: 1)")
-    p.add_argument("--seed", type=int, default=0, help="the first image's seed (default: 0)")
-    p.add_argument("--steps", type=int, help=f"the number of steps {default('steps')}")
+    p.add_argument(
+        "-n",
+        type=shell.whole_number(1, MANY),
+        default=1,
+        help="the number of images (default: 1)",
+    )
+    p.add_argument(
+        "--seed",
+        type=shell.whole_number(0, LAST_SEED),
+        default=0,
+        help="the first image's seed; image i has the seed beyond it by i (default: 0)",
+    )
+    p.add_argument(
+        "--steps",
+        type=shell.whole_number(1, MANY),
+        help=f"the number of steps {default('steps')}",
+    )
     return p
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, with the model's own defaults filled in."""
-    args = build_parser().parse_args(argv)
+    """The arguments, checked against each other, with the model's own defaults filled in."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
     for name, value in store.cards()[args.model].sampling.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if not args.prompts and not args.images:
+        parser.error("no prompt: give at least one text, or an image with --images")
+    if args.seed + args.n - 1 > LAST_SEED:
+        parser.error(f"the last image's seed would be beyond {LAST_SEED}: take a smaller --seed")
+    for option in ("checkpoint", "clip_checkpoint"):
+        path = getattr(args, option)
+        if path is not None and not Path(path).is_file():
+            parser.error(f"--{option.replace('_', '-')}: {path} is not a file")
     return args
 
 
-def pick_device(name: str | None) -> torch.device:
+def devices() -> list[str]:
+    """The devices that there are, the one to prefer first."""
     import torch
 
-    if name:
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda:0")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of this name, or else the one to prefer.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    import torch
+
+    found = devices()
+    try:
+        device = torch.device(name or found[0])
+    except RuntimeError:
+        device = None
+    if device is None or not any(str(device) in (one, one.split(":")[0]) for one in found):
+        raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
+    return device
 
 
 def load_model(name: str, checkpoint: str | None, device: torch.device) -> torch.nn.Module:
@@ -293,15 +343,16 @@ def save(x: Tensor, path: Path) -> None:
 
 def sample_all(args: argparse.Namespace) -> None:
     """Everything after the arguments: loads, encodes, samples, writes."""
-    if not args.prompts and not args.images:
-        raise UserError("no prompt: give at least one text, or an image with --images")
     device = pick_device(args.device)
     print(f"Using device: {device}", file=sys.stderr)
 
     from CLIP import clip
 
-    model = load_model(args.model, args.checkpoint, device)
-    clip_model, _ = clip.load(args.clip_checkpoint or model.clip_model, device=device)
+    try:
+        model = load_model(args.model, args.checkpoint, device)
+        clip_model, _ = clip.load(args.clip_checkpoint or model.clip_model, device=device)
+    except store.CheckpointError as error:
+        raise RunError(error) from None
     clip_model.requires_grad_(False)
     target = encode_prompts(args, clip_model, min(model.shape[1:]), device)
     for i, seeds in batches(args.n, args.batch_size, args.seed):
@@ -314,18 +365,10 @@ def sample_all(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the program and returns its exit status."""
     args = parse_args(argv)
-    try:
-        sample_all(args)
-    except UserError as error:
-        print(f"clip_sample.py: error: {error}", file=sys.stderr)
-        return 2
-    except store.CheckpointError as error:
-        print(f"clip_sample.py: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return shell.exit_status("clip_sample.py", lambda: sample_all(args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end can't be interrupted quietly
+    sys.exit(status)

@@ -8,18 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from checkpoints import store
 from checkpoints.download import human_size
 from checkpoints.store import Card, CheckpointError
 
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the command in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+from .shell import Parser
 
 
 def card_name(text: str) -> str:

@@ -3,6 +3,9 @@
 import functools
 import http.server
 import re
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -93,19 +96,59 @@ def test_an_image_prompt_over_http_is_the_one_on_disk(clip_sample, tmp_path, add
 
 
 MISTAKES = [
-    ((), "no prompt"),
-    (("a:1", "b:-1"), "weights sum to 0"),
+    ((), "no prompt: give at least one text"),
     (("a", "--model", "nothing"), "invalid choice: 'nothing'"),
-    (("a", "--steps", "many"), "invalid int value: 'many'"),
+    (("a", "--steps", "many"), "'many' is not a whole number of at least 1"),
+    (("a", "--steps", "0"), "'0' is not a whole number of at least 1"),
+    (("a", "-n", "0"), "'0' is not a whole number of at least 1"),
+    (("a", "-bs", "-1"), "'-1' is not a whole number of at least 1"),
+    (("a", "--eta", "1.5"), "'1.5' is not a number from 0 to 1"),
+    (("a", "--eta", "nan"), "'nan' is not a number from 0 to 1"),
+    (("a", "-cs", "inf"), "'inf' is not a finite number"),
+    (("a", "--seed", "-1"), "'-1' is not a whole number from 0 to 18446744073709551615"),
+    (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
+    (("a", "--seed", str(2**64 - 1), "-n", "2"), "take a smaller --seed"),
+    (("a", "--checkpoint", "none.pth"), "--checkpoint: none.pth is not a file"),
+    (("a", "--clip-checkpoint", "."), "--clip-checkpoint: . is not a file"),
 ]
 
 
 @pytest.mark.parametrize("arguments, message", MISTAKES)
 def test_a_mistake_is_told_in_one_line(clip_sample, tmp_path, arguments, message):
-    done = clip_sample(*arguments, *([] if "--model" in arguments else ["--model", "emoji_64"]))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    *_, last = done.stderr.splitlines()
-    assert last.startswith("clip_sample.py: error: ") and message in last
+    done = clip_sample(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("clip_sample.py: ") and message in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("a:1", "b:-1"), "the prompts' weights sum to 0"),
+        (("a", "--device", "abacus"), "there is no 'abacus' here, only "),
+        (("a", "--device", "cuda:99"), "there is no 'cuda:99' here, only "),
+    ],
+)
+def test_a_mistake_that_needs_torch_to_be_seen(clip_sample, tmp_path, arguments, message):
+    done = clip_sample(*arguments, "--model", "emoji_64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):
+    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "out_00000.png\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "Using device: cpu\n"
+    finished = ["out_00000.png", *stdout.split()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == finished
+    for name in finished:
+        assert levels(tmp_path / name).shape == (64, 64, 3)

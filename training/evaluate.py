@@ -1,6 +1,7 @@
 """Measures how often emoji_64 draws what it is asked: in pixels, and to CLIP's eye."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,20 +31,29 @@ class Figures:
     ranked: float  # CLIP ranks its name first among all training names
 
 
-def options(guidance: float, steps: int = STEPS) -> argparse.Namespace:
-    return argparse.Namespace(steps=steps, eta=ETA, clip_guidance_scale=guidance)
+def options(guidance: float, steps: int = STEPS, eta: float = ETA) -> argparse.Namespace:
+    return argparse.Namespace(steps=steps, eta=eta, clip_guidance_scale=guidance)
 
 
 def draw(
-    model: torch.nn.Module, clip_model: CLIP, texts: list[str], args: argparse.Namespace
+    model: torch.nn.Module,
+    clip_model: CLIP,
+    texts: Sequence[str],
+    args: argparse.Namespace,
+    seeds: Sequence[int] | None = None,
 ) -> Tensor:
-    """A picture of each text, all from one seed, as the script makes it: [N, 3, 64, 64], 0 to 1."""
+    """A picture of each text as the script makes it, all from one seed unless told otherwise.
+
+    Returns:
+        [N, 3, 64, 64] in 0 to 1.
+    """
+    seeds = seeds or [SEED] * len(texts)
     out = []
     for i in tqdm(range(0, len(texts), BATCH), desc="drawing", disable=None):
-        target = embed_texts(clip_model, texts[i : i + BATCH])
-        seeds = [SEED] * len(target)
-        out.append(clip_sample.run(args, model, clip_model, target, seeds).clamp(-1, 1))
-    return (torch.cat(out) + 1) / 2
+        target = embed_texts(clip_model, list(texts[i : i + BATCH]))
+        picture = clip_sample.run(args, model, clip_model, target, seeds[i : i + BATCH])
+        out.append((picture.clamp(-1, 1) + 1) / 2)
+    return torch.cat(out)
 
 
 def nearest(pictures: Tensor, known: Tensor) -> Tensor:
@@ -56,13 +66,13 @@ def measure(
     clip_model: CLIP,
     pictures: list[data.Picture],
     guidance: float,
-    limit: int,
+    every: int = 1,
 ) -> list[Figures]:
-    """The figures for names and for unseen paraphrases of the same names."""
+    """The figures for names, and for paraphrases of the same names: all, or `every` so many."""
     names = [p.name for p in pictures]
     index = {name: i for i, name in enumerate(names)}
     known, name_embeds = to_tensor(pictures), embed_texts(clip_model, names)
-    unseen = dict(list(data.paraphrases().items())[:: max(1, len(data.paraphrases()) // limit)])
+    unseen = dict(list(data.paraphrases().items())[::every])
     asked = torch.tensor([index[name] for name in unseen])
     out = []
     for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
@@ -101,13 +111,13 @@ def main() -> None:
         default=sorted({0.0, own}),
         help="the scales to measure at",
     )
-    p.add_argument("--limit", type=int, default=1000, help="measure on about so many names")
+    p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
     args = p.parse_args()
     model, clip_model = load()
     pictures = data.load()
     figures = []
     for guidance in args.guidance:
-        figures += measure(model, clip_model, pictures, guidance, args.limit)
+        figures += measure(model, clip_model, pictures, guidance, args.every)
     print(rows(figures), end="")
 
 

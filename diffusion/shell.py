@@ -1,0 +1,100 @@
+"""How the programs talk to a shell: numbers in range, one line for a mistake, exit statuses.
+
+0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C.
+"""
+
+import argparse
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+INTERRUPTED = 128 + signal.SIGINT
+MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
+
+
+class UserError(Exception):
+    """A mistake of the person at the shell: what is wrong and what to do, in one line."""
+
+
+class RunError(Exception):
+    """A failure while running: what went wrong and what would help, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            limits = f"from {low} to {high}" if high != MANY else f"of at least {low}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+        return value
+
+    return parse
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: finite numbers from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high):
+            limits = f"number from {low:g} to {high:g}" if math.isfinite(high) else "finite number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {limits}")
+        return value
+
+    return parse
+
+
+def leave_at_once(*_: object) -> NoReturn:
+    """A handler of Ctrl-C for while nothing is open: no import can catch it or report it."""
+    os._exit(INTERRUPTED)
+
+
+def interrupt(*_: object) -> NoReturn:
+    """A handler of Ctrl-C for while files are open; the second Ctrl-C doesn't wait for them."""
+    signal.signal(signal.SIGINT, leave_at_once)
+    raise KeyboardInterrupt
+
+
+def exit_status(program: str, run: Callable[[], None]) -> int:
+    """Runs the program, tells what went wrong in one line on stderr, and gives the exit status.
+
+    An exception that nobody expected comes through: its traceback is what a bug report needs.
+    """
+    try:
+        run()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `... | head` has read enough; Python flushes once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException:
+        # A Ctrl-C in the middle of a library's own code can come out as another exception.
+        if signal.getsignal(signal.SIGINT) is leave_at_once:
+            return INTERRUPTED
+        raise
+    return 0

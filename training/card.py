@@ -1,0 +1,90 @@
+"""Writes the card of emoji_64: figures, pictures, recipe, licence. `python -m training.card`."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from checkpoints import store
+from diffusion import utils
+
+from . import clip, data, evaluate, unet
+
+GRID = (
+    "red apple, pizza, hamburger, strawberry, doughnut, birthday cake, watermelon, cup of coffee, "
+    "fox, panda, owl, octopus, butterfly, frog, unicorn, dragon, "
+    "rocket, car, bicycle, sailboat, castle, volcano, rainbow, planet earth, "
+    "robot, ghost, halloween pumpkin, crown, guitar, teddy bear, red heart, star"
+).split(", ")
+NEW = ("blue apple", "purple car", "pink frog", "cat and pizza", "red heart and yellow star")
+NEW_SEEDS = 6
+
+TEMPLATE = Path(__file__).with_name("card.template.md")
+
+
+def sheet(pictures: torch.Tensor, columns: int) -> Image.Image:
+    """Pictures [N, 3, 64, 64] in 0 to 1, in rows, at twice their size."""
+    side = data.SIZE
+    rows = -(-len(pictures) // columns)
+    out = Image.new("RGB", (columns * side, rows * side), "white")
+    for i, x in enumerate(pictures):
+        corner = (i % columns * side, i // columns * side)
+        out.paste(utils.to_pil_image(x * 2 - 1), corner)
+    return out.resize((out.width * 2, out.height * 2), Image.Resampling.LANCZOS)
+
+
+def file_rows() -> str:
+    out = ""
+    for name in ("emoji_64", "emoji_64_clip"):
+        card = store.cards()[name]
+        path = store.FOLDER / card.file
+        count = sum(t.numel() for t in torch.load(path, weights_only=True).values())
+        out += f"| `{card.file}` | {count:,} | {card.bytes:,} | `{card.sha256}` |\n"
+    return out
+
+
+def main() -> None:
+    model, clip_model = evaluate.load()
+    pictures = data.load()
+    sampling = store.cards()["emoji_64"].sampling
+    own = sampling["clip_guidance_scale"]
+    options = evaluate.options(own, int(sampling["steps"]), sampling["eta"])
+
+    drawn = evaluate.draw(model, clip_model, GRID, options)
+    sheet(drawn, 8).save(store.FOLDER / "emoji_64_grid.png", optimize=True)
+    texts = [text for text in NEW for _ in range(NEW_SEEDS)]
+    seeds = [seed for _ in NEW for seed in range(NEW_SEEDS)]
+    drawn = evaluate.draw(model, clip_model, texts, options, seeds)
+    sheet(drawn, NEW_SEEDS).save(store.FOLDER / "emoji_64_new.png", optimize=True)
+
+    scales = sorted({0.0, own})
+    figures = [
+        row for scale in scales for row in evaluate.measure(model, clip_model, pictures, scale)
+    ]
+    emoji = [p for p in pictures if not p.recoloured]
+    text = TEMPLATE.read_text(encoding="utf-8").format(
+        names=len(emoji),
+        count=len(GRID),
+        files=file_rows(),
+        things=len(data.RECOLOURED),
+        copies=len(pictures) - len(emoji),
+        held=", ".join(sorted(data.HELD_OUT)),
+        captions=sum(len(p.captions) for p in pictures),
+        clip_steps=clip.Recipe.steps,
+        clip_batch=clip.Recipe.batch,
+        steps_trained=unet.Recipe.steps,
+        batch=unet.Recipe.batch,
+        image_share=unet.Recipe.image_share,
+        prompts=len(data.paraphrases()),
+        pictures=len(pictures),
+        figures=evaluate.rows(figures),
+        clip_figures=clip.show(clip.accuracies(clip_model, pictures, data.paraphrases())),
+        last_seed=NEW_SEEDS - 1,
+        new=", ".join(NEW),
+        **sampling,
+    )
+    (store.FOLDER / "emoji_64.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
