@@ -15,9 +15,10 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoints import store
 from diffusion import get_model, get_models
@@ -25,6 +26,7 @@ from diffusion.shell import MANY, RunError, UserError
 
 if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
     import torch
+    from PIL.Image import Image
     from torch import Tensor
 
     from CLIP.model import CLIP
@@ -189,14 +191,17 @@ def load_model(name: str, checkpoint: str | None, device: torch.device) -> torch
 
 
 def encode_text(clip_model: CLIP, text: str, device: torch.device) -> Tensor:
-    """A text prompt's embedding [1, D], as the text tower gives it."""
+    """A text prompt's embedding [1, D], as the text tower gives it. What CLIP can't read is cut."""
     from CLIP import clip
 
-    return clip_model.encode_text(clip.tokenize(text).to(device)).float()
+    kept = clip.kept_text(text)
+    if kept is not None:
+        shell.note(f'a prompt is longer than CLIP\'s 77 tokens; it is cut after "...{kept[-40:]}"')
+    return clip_model.encode_text(clip.tokenize(text, truncate=True).to(device)).float()
 
 
 def encode_image(
-    clip_model: CLIP, path: str, side: int, stream: torch.Generator, device: torch.device
+    clip_model: CLIP, image: Image, side: int, stream: torch.Generator, device: torch.device
 ) -> Tensor:
     """The normalised embeddings [16, D] of an image prompt's cutouts.
 
@@ -205,14 +210,10 @@ def encode_image(
         stream: where the cutouts' places are drawn from.
     """
     import torch.nn.functional as F
-    from PIL import Image
     from torchvision.transforms import functional as TF
 
     from CLIP import clip, guidance
-    from diffusion import utils
 
-    with utils.fetch(path) as file:
-        image = Image.open(file).convert("RGB")
     image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
     make_cutouts = guidance.MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
     cutouts = make_cutouts(TF.to_tensor(image)[None], [stream]).to(device)
@@ -238,28 +239,63 @@ def combine(embeds: list[Tensor], weights: list[float]) -> Tensor:
     total = weight.sum().abs()
     if total < 1e-3:
         raise UserError("the prompts' weights sum to 0; change one of them")
+    if not torch.isfinite(weight).all() or not torch.isfinite(total):
+        raise UserError("the prompts' weights are too large; scale them down")
     return F.normalize((stacked * (weight / total)[:, None]).sum(0, keepdim=True), dim=-1)
 
 
-def encode_prompts(
-    args: argparse.Namespace, clip_model: CLIP, side: int, device: torch.device
-) -> Tensor:
-    """The target of all prompts together, [1, D], normalised."""
-    import torch
+class ImagePrompt(NamedTuple):
+    """An image prompt that has been opened."""
 
-    from diffusion import noise
+    path: str
+    weight: float
+    picture: Image
+    sha256: str  # of its file
+
+
+def open_images(prompts: list[str]) -> list[ImagePrompt]:
+    """Opens the image prompts.
+
+    Raises:
+        UserError: one can't be opened or is no picture.
+    """
+    from diffusion import pictures
+
+    opened = []
+    for prompt in prompts:
+        path, weight = parse_prompt(prompt)
+        try:
+            opened.append(ImagePrompt(path, weight, *pictures.open_picture(path)))
+        except pictures.PictureError as error:
+            raise UserError(f"image prompt {error}") from None
+    return opened
+
+
+def encode_prompts(
+    texts: list[tuple[str, float]],
+    images: list[ImagePrompt],
+    clip_model: CLIP,
+    side: int,
+    stream: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """The target of all prompts together, [1, D], normalised.
+
+    Args:
+        texts: each with its weight.
+        side: the shorter side of the model's pictures.
+        stream: where the places of the image prompts' cutouts are drawn from.
+    """
+    import torch
 
     embeds, weights = [], []
     with torch.no_grad():
-        for prompt in args.prompts:
-            text, weight = parse_prompt(prompt)
+        for text, weight in texts:
             embeds.append(encode_text(clip_model, text, device))
             weights.append(weight)
-        (stream,) = noise.streams([args.seed])
-        for prompt in args.images:
-            path, weight = parse_prompt(prompt)
-            embeds.append(encode_image(clip_model, path, side, stream, device))
-            weights.extend([weight / CUTOUTS] * CUTOUTS)
+        for image in images:
+            embeds.append(encode_image(clip_model, image.picture, side, stream, device))
+            weights.extend([image.weight / CUTOUTS] * CUTOUTS)
         return combine(embeds, weights)
 
 
@@ -341,12 +377,37 @@ def save(x: Tensor, path: Path) -> None:
         partial_path.unlink(missing_ok=True)
 
 
+@contextmanager
+def memory_advice(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+    """Turns running out of memory into a message that says what would help.
+
+    Raises:
+        RunError: there was not enough memory.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU torch raises a bare RuntimeError.
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        remedies = ["a smaller --batch-size"] if args.batch_size > 1 else []
+        remedies += ["--clip-guidance-scale 0"] if args.clip_guidance_scale else []
+        remedies += ["--model emoji_64"] if args.model != "emoji_64" else []
+        advice = f"; what would help: {', '.join(remedies)}" if remedies else ""
+        raise RunError(f"out of memory on {device}{advice}") from None
+
+
 def sample_all(args: argparse.Namespace) -> None:
     """Everything after the arguments: loads, encodes, samples, writes."""
     device = pick_device(args.device)
-    print(f"Using device: {device}", file=sys.stderr)
+    shell.note(f"Using device: {device}")
+    texts, images = [parse_prompt(prompt) for prompt in args.prompts], open_images(args.images)
 
     from CLIP import clip
+    from diffusion import noise
 
     try:
         model = load_model(args.model, args.checkpoint, device)
@@ -354,7 +415,8 @@ def sample_all(args: argparse.Namespace) -> None:
     except store.CheckpointError as error:
         raise RunError(error) from None
     clip_model.requires_grad_(False)
-    target = encode_prompts(args, clip_model, min(model.shape[1:]), device)
+    (stream,) = noise.streams([args.seed])
+    target = encode_prompts(texts, images, clip_model, min(model.shape[1:]), stream, device)
     for i, seeds in batches(args.n, args.batch_size, args.seed):
         for j, picture in enumerate(run(args, model, clip_model, target, seeds)):
             path = Path(f"out_{i + j:05}.png")

@@ -100,3 +100,9 @@ def tokenize(
             ids = [*ids[: context_length - 1], end]
         row[: len(ids)] = torch.tensor(ids)
     return out
+
+
+def kept_text(text: str, context_length: int = 77) -> str | None:
+    """What `tokenize` keeps of a text that it has to cut; None if the text fits."""
+    ids = tokenizer.encode(text)
+    return tokenizer.decode(ids[: context_length - 2]) if len(ids) > context_length - 2 else None

@@ -98,3 +98,12 @@ def encode_word(word: str) -> list[int]:
 def encode(text: str) -> list[int]:
     """The token ids of a text, without the start and end tokens that `clip.tokenize` adds."""
     return [i for word in words(text) for i in encode_word(word)]
+
+
+def decode(ids: list[int]) -> str:
+    """The cleaned text of token ids; bytes that are no whole character become U+FFFD."""
+    tokens = list(vocabulary())
+    symbol_to_byte = {symbol: byte for byte, symbol in byte_to_symbol().items()}
+    symbols = "".join(tokens[i] for i in ids).replace("</w>", " ")
+    data = b"".join(b" " if s == " " else bytes([symbol_to_byte[s]]) for s in symbols)
+    return data.decode("utf-8", errors="replace").strip()

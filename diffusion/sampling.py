@@ -14,15 +14,26 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from . import utils
-
-Model = Callable[..., Tensor]
-Callback = Callable[[dict[str, Any]], object]
-NoiseSampler = Callable[[Tensor], Tensor]
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """fp16 on CUDA, where the original computes in it; a no-op elsewhere."""
-    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+from .solvers import (  # noqa: F401  The samplers of few steps are asked for here too.
+    EVALUATIONS,
+    METHODS,
+    Callback,
+    Model,
+    NoiseSampler,
+    autocast,
+    dpmpp_2m_sample,
+    dpmpp_2m_sde_sample,
+    dpmpp_3m_sample,
+    iplms_sample,
+    make_autocast_model_fn,
+    make_cond_model_fn,
+    pie_sample,
+    plms2_sample,
+    plms_sample,
+    prk_sample,
+    reverse_sample,
+    run_method,
+)
 
 
 def step_to(

@@ -62,6 +62,11 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
     return parse
 
 
+def note(message: str) -> None:
+    """Says something on stderr, past a progress bar if there is one."""
+    print(message, file=sys.stderr, flush=True)
+
+
 def leave_at_once(*_: object) -> NoReturn:
     """A handler of Ctrl-C for while nothing is open: no import can catch it or report it."""
     os._exit(INTERRUPTED)

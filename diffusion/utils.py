@@ -4,16 +4,13 @@ Time t is in [0, 1]: 0 is the picture, 1 is noise. x_t = alpha x_0 + sigma eps w
 / 2) and sigma = sin(pi t / 2), so that alpha^2 + sigma^2 = 1.
 """
 
-import io
 import math
-from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-TIMEOUT = (10, 30)  # seconds to connect, and between two reads
+from .pictures import fetch as fetch
 
 
 def append_dims(x: Tensor, n: int) -> Tensor:
@@ -25,22 +22,6 @@ def append_dims(x: Tensor, n: int) -> Tensor:
     if x.ndim > n:
         raise ValueError(f"x has {x.ndim} dimensions, more than {n}")
     return x[(...,) + (None,) * (n - x.ndim)]
-
-
-def fetch(url_or_path: str | Path) -> BinaryIO:
-    """An open binary file: a local one, or what an HTTP or HTTPS address answers.
-
-    Raises:
-        OSError: the file can't be opened, or the address can't be read (requests' errors are
-            OSErrors).
-    """
-    if not str(url_or_path).startswith(("http://", "https://")):
-        return open(url_or_path, "rb")
-    import requests
-
-    response = requests.get(str(url_or_path), timeout=TIMEOUT)
-    response.raise_for_status()
-    return io.BytesIO(response.content)
 
 
 def from_pil_image(image: Image.Image) -> Tensor:
@@ -109,3 +90,12 @@ def get_spliced_ddpm_cosine_schedule(t: Tensor) -> Tensor:
     big_t = t * (1 + cosine_crossover - ddpm_crossover)
     ddpm = get_ddpm_schedule(big_t + ddpm_crossover - cosine_crossover)
     return torch.where(big_t < cosine_crossover, big_t, ddpm)
+
+
+def get_log_schedule(t: Tensor, min_log_snr: float = -10, max_log_snr: float = 10) -> Tensor:
+    """Times in [0, 1] to a schedule that is straight in the log signal-to-noise ratio.
+
+    1 is the noisy end, min_log_snr.
+    """
+    log_snr = max_log_snr + (min_log_snr - max_log_snr) * t
+    return alpha_sigma_to_t(*log_snr_to_alpha_sigma(log_snr))

@@ -36,6 +36,17 @@ def test_a_text_beyond_the_context_is_an_error_or_cut():
     assert cut[1].count_nonzero() == 3
 
 
+def test_what_is_kept_of_a_long_text():
+    assert clip.kept_text("word " * 75) is None
+    assert clip.kept_text("Word " * 76) == " ".join(["word"] * 75)
+    assert clip.kept_text("x" * 30 + "caf\u00e9 " * 80).endswith("caf\u00e9 caf\u00e9")
+
+
+def test_tokens_can_be_read_back():
+    for text in ("a red circle", "na\u00efve caf\u00e9", "don 't we 'll", "\u6771\u4eac"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def check_towers(golden, model, name):
     """encode_image and encode_text of the golden inputs."""
     r = model.visual.input_resolution

@@ -66,6 +66,12 @@ def test_weights_that_sum_to_0_are_the_users_mistake(weights):
         clip_sample.combine(embeds, weights)
 
 
+@pytest.mark.parametrize("weights", [[1e39, 1.0], [3e38, 3e38]])
+def test_weights_beyond_fp32_are_the_users_mistake(weights):
+    with pytest.raises(clip_sample.UserError, match="too large"):
+        clip_sample.combine([torch.ones(1, 2), torch.ones(1, 2)], weights)
+
+
 def test_batches_cover_all_seeds_in_order():
     assert list(clip_sample.batches(5, 2, 7)) == [
         (0, range(7, 9)),

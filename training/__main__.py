@@ -9,6 +9,7 @@ from checkpoints import store
 from CLIP.model import CLIP
 
 from . import clip, data, unet
+from .state import save
 
 STATE = Path(__file__).with_name("state")
 
@@ -16,32 +17,38 @@ STATE = Path(__file__).with_name("state")
 def publish(tensors: dict[str, torch.Tensor], name: str) -> None:
     """Writes the tensors as fp16 under the card's file name; its hash and size into the card."""
     path = store.FOLDER / store.cards()[name].file
-    partial = path.with_suffix(".partial")
     half = {
         k: v.detach().to(torch.float16, memory_format=torch.contiguous_format)
         for k, v in tensors.items()
     }
-    torch.save(half, partial)
-    partial.replace(path)
+    save(half, path)
     store.record(name)
 
 
-def trained_clip(pictures: list[data.Picture], folder: Path, steps: int) -> CLIP:
-    model = clip.train(pictures, data.paraphrases(), folder / "clip.pt", clip.Recipe(steps=steps))
+def trained_clip(pictures: list[data.Picture], folder: Path) -> CLIP:
+    """CLIP through both stages, or as `folder` has it."""
+    unseen = data.paraphrases()
+    done = folder / "clip-done.pt"
+    model = clip.fresh_model()
+    if done.is_file():
+        model.load_state_dict(torch.load(done, weights_only=True))
+    else:
+        model = clip.train(pictures, unseen, folder / "clip.pt", clip.Recipe())
+        clip.tune_text(model, pictures, unseen, clip.TextRecipe())
+        save(model.state_dict(), done)
     for p in model.parameters():  # the U-Net learns from what the file will hold
         p.data = p.data.half().float()
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--state", type=Path, default=STATE, help=f"resumable state (default: {STATE})")
-    p.add_argument("--clip-steps", type=int, default=clip.Recipe.steps)
     p.add_argument("--steps", type=int, default=unet.Recipe.steps, help="of the U-Net")
     args = p.parse_args()
     pictures = data.load()
     print(f"{len(pictures)} pictures, {sum(len(p.captions) for p in pictures)} captions")
-    clip_model = trained_clip(pictures, args.state, args.clip_steps)
+    clip_model = trained_clip(pictures, args.state)
     publish(clip_model.state_dict(), "emoji_64_clip")
     model = unet.train(pictures, clip_model, args.state / "unet.pt", unet.Recipe(steps=args.steps))
     publish(model.state_dict(), "emoji_64")

@@ -14,7 +14,7 @@ from CLIP import clip
 from CLIP.model import CLIP, LayerNorm
 
 from .data import Picture
-from .state import atomic_save, restore
+from .state import restore, save_run
 
 DIMENSIONS = {
     "embed_dim": 256,
@@ -96,12 +96,12 @@ def random_views(images: Tensor, noise: float, rng: random.Random) -> Tensor:
     return out + torch.randn_like(out) * torch.rand(len(out), 1, 1, 1) * noise
 
 
-def random_caption(picture: Picture, recipe: Recipe, rng: random.Random) -> str:
+def random_caption(picture: Picture, word_dropout: float, rng: random.Random) -> str:
     """The name or another caption, sometimes behind a few words or with a word left out."""
     text = picture.name if rng.random() < 0.25 else rng.choice(picture.captions)
     words = text.split()
     if len(words) > 2:
-        kept = [w for w in words if rng.random() >= recipe.word_dropout]
+        kept = [w for w in words if rng.random() >= word_dropout]
         words = kept or words
     return rng.choice(PREFIXES) + " ".join(words)
 
@@ -178,7 +178,7 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
         chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
-        text = tokens([random_caption(pictures[i], recipe, rng) for i in chosen])
+        text = tokens([random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen])
         seen[text.unique()] = True
         views = normalise(random_views(images[chosen], recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
@@ -194,10 +194,62 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
             figures = accuracies(model, pictures, unseen)
             model.train()
             tqdm.write(f"CLIP {step + 1} loss {loss.item():.3f} " + show(figures))
-            atomic_save(state, step + 1, model=model, optimizer=optimizer, tensors={"seen": seen})
+            save_run(state, step + 1, model=model, optimizer=optimizer, tensors={"seen": seen})
     with torch.no_grad():  # words that no caption has say nothing, rather than something at random
         model.token_embedding.weight[~seen] = 0
     return model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """The second stage: the text tower alone, towards the fixed embeddings of all pictures."""
+
+    steps: int = 1000
+    batch: int = 256
+    lr: float = 5e-4
+    warmup: int = 50
+    weight_decay: float = 0.05
+    word_dropout: float = 0.2
+    seed: int = 1
+
+
+def tune_text(
+    model: CLIP, pictures: list[Picture], unseen: dict[str, str], recipe: TextRecipe
+) -> None:
+    """Teaches the text tower more words, in place, without moving the pictures' embeddings.
+
+    A caption is told apart from all pictures at once, not only from those of its batch.
+    """
+    torch.manual_seed(recipe.seed)
+    rng = random.Random(recipe.seed)
+    image = embed_images(model, to_tensor(pictures))
+    scale = model.logit_scale.exp()
+    towers = (model.transformer, model.token_embedding, model.ln_final)
+    parameters = [p for tower in towers for p in tower.parameters()]
+    parameters += [model.text_projection, model.positional_embedding]
+    for p in parameters:
+        p.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        parameters, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+    )
+    for step in tqdm(range(recipe.steps), desc="CLIP's text tower", disable=None):
+        optimizer.param_groups[0]["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
+        chosen = torch.tensor([rng.randrange(len(pictures)) for _ in range(recipe.batch)])
+        texts = [random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen]
+        with torch.autocast("cpu", torch.bfloat16):
+            text = F.normalize(model.encode_text(tokens(texts)).float())
+        loss = F.cross_entropy(scale * text @ image.T, chosen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % 200 == 0:
+            figures = accuracies(model, pictures, unseen)
+            tqdm.write(f"text tower {step + 1} loss {loss.item():.3f} " + show(figures))
+    model.requires_grad_(False)
+    known = tokens([c for p in pictures for c in (*p.captions, *PREFIXES)]).unique()
+    silent = torch.ones(DIMENSIONS["vocab_size"], dtype=torch.bool)
+    silent[known] = False
+    model.token_embedding.weight[silent] = 0
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:

@@ -2,12 +2,21 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def atomic_save(
+def save(data: dict[str, Any], path: Path) -> None:
+    """Writes a file beside its place and renames it into it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(data, partial)
+    os.replace(partial, path)
+
+
+def save_run(
     path: Path,
     step: int,
     *,
@@ -15,12 +24,9 @@ def atomic_save(
     optimizer: torch.optim.Optimizer,
     tensors: dict[str, Tensor],
 ) -> None:
-    """Writes all that a run needs to go on, beside its place, and renames it into it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    """Writes all that a run needs to go on."""
     data = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({**data, "tensors": tensors}, partial)
-    os.replace(partial, path)
+    save({**data, "tensors": tensors}, path)
 
 
 def restore(
@@ -30,7 +36,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     tensors: dict[str, Tensor],
 ) -> int:
-    """Loads what `atomic_save` wrote and returns the steps done; 0 where there is no such file."""
+    """Loads what `save_run` wrote and returns the steps done; 0 where there is no such file."""
     if not path.is_file():
         return 0
     data = torch.load(path, weights_only=True)

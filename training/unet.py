@@ -17,12 +17,12 @@ from . import clip as small_clip
 from .clip import Recipe as ClipRecipe
 from .clip import embed_images, embed_texts, random_caption, schedule
 from .data import Picture
-from .state import atomic_save, restore
+from .state import restore, save_run
 
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 9000
+    steps: int = 6200
     batch: int = 32
     lr: float = 1.5e-3
     warmup: int = 150
@@ -50,11 +50,13 @@ def embeddings(model: CLIP, pictures: list[Picture], recipe: Recipe) -> Embeddin
     """Each caption as it is and as training varies it, and random views of each picture."""
     rng = random.Random(recipe.seed)
     torch.manual_seed(recipe.seed)
-    variants = ClipRecipe()
     texts, owner = [], []
     for i, picture in enumerate(pictures):
         own = [picture.name] * 4 + list(picture.captions)
-        own += [random_caption(picture, variants, rng) for _ in range(len(picture.captions))]
+        own += [
+            random_caption(picture, ClipRecipe.word_dropout, rng)
+            for _ in range(len(picture.captions))
+        ]
         texts += own
         owner += [i] * len(own)
     owner = torch.tensor(owner)
@@ -215,6 +217,6 @@ def train(
         if (step + 1) % 100 == 0:
             tqdm.write(f"U-Net {step + 1} loss {mean_loss:.4f}")
         if (step + 1) % 500 == 0 or step + 1 == recipe.steps:
-            atomic_save(state, step + 1, model=model, optimizer=optimizer, tensors=average)
+            save_run(state, step + 1, model=model, optimizer=optimizer, tensors=average)
     model.load_state_dict({k.removeprefix("ema/"): v for k, v in average.items()})
     return model.eval().requires_grad_(False)

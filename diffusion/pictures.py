@@ -1,0 +1,360 @@
+"""Image prompts: from a path or an HTTP(S) address to a picture, or to one line that says why not.
+
+An address is not trusted: what it sends is bounded in bytes and in time, whatever it does.
+"""
+
+import hashlib
+import io
+import math
+import threading
+import warnings
+from dataclasses import dataclass
+from http.client import responses
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from checkpoints.download import Patience as Waits
+from checkpoints.download import network_failure
+
+LIMIT = 64 * 2**20
+REDIRECTS = 10
+CHUNK = 1 << 16
+ALL_16_BITS = 65535
+TURNS = {  # what undoes each EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(OSError):
+    """An image prompt can't be had or used. Its text is the whole message, one line.
+
+    An OSError, so that who opens paths and addresses alike has one exception to catch.
+    """
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for an address, in seconds.
+
+    Args:
+        connect: for a connection.
+        read: for the next bytes.
+        total: for everything, from the name's look-up to the last byte.
+    """
+
+    connect: float = 10.0
+    read: float = 30.0
+    total: float = 120.0
+
+
+PATIENCE = Patience()
+
+
+class Refused(Exception):
+    """Why an answer is not taken."""
+
+
+def failure(prompt: str | Path, why: str) -> PictureError:
+    name = str(prompt)
+    shown = name if name and name.isprintable() else repr(name)
+    # Parts of the reason can be a server's or a file's own words.
+    words = "".join(c if c.isprintable() else "?" for c in " ".join(why.split()))
+    return PictureError(f"{shown}: {words}")
+
+
+def check_answer(response: Any, limit: int) -> None:
+    """Raises Refused for an answer that is no file or says that it is too long."""
+    status = response.status_code
+    if not 200 <= status < 300:
+        # The standard's words for the status: the server's own could be anything.
+        words = f" ({responses[status]})" if status in responses else ""
+        advice = "try again later" if status == 429 or status >= 500 else "check the address"
+        raise Refused(f"the server answers {status}{words}; {advice}")
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_long(limit)
+
+
+def too_long(limit: int) -> Refused:
+    size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit} bytes"
+    return Refused(f"it is longer than {size}; use a smaller picture, or save it and name the file")
+
+
+def read_answer(
+    url: str, limit: int, patience: Patience, given_up: threading.Event
+) -> io.BytesIO | None:
+    """What an address answers, or None if `given_up` came first.
+
+    Raises:
+        Refused: the answer is no file or too long, or there are too many redirects.
+        requests.RequestException, urllib3.exceptions.HTTPError, ValueError: the network, or the
+            address itself.
+    """
+    import requests
+
+    def drop_redirect(response: Any, **_: object) -> None:
+        if given_up.is_set():
+            raise Refused("given up")
+        if response.is_redirect:
+            response.close()  # requests would read its body, however long it is
+
+    body = io.BytesIO()
+    with requests.Session() as session:
+        session.max_redirects = REDIRECTS
+        try:
+            response = session.get(
+                url,
+                stream=True,
+                timeout=(patience.connect, patience.read),
+                headers={"Accept-Encoding": "identity"},
+                hooks={"response": drop_redirect},
+            )
+        except requests.TooManyRedirects:
+            raise Refused(f"it redirects more than {REDIRECTS} times") from None
+        with response:
+            check_answer(response, limit)
+            response.raw.enforce_content_length = True  # older releases of urllib3 don't by default
+            # `read` waits for a whole chunk, but older releases have no `read1`.
+            read = getattr(response.raw, "read1", response.raw.read)
+            while chunk := read(CHUNK, decode_content=True):
+                if given_up.is_set():
+                    return None
+                body.write(chunk)
+                if body.tell() > limit:
+                    raise too_long(limit)
+    body.seek(0)
+    return body
+
+
+def reason(error: Exception, patience: Patience) -> str:
+    """What went wrong with an address, in words."""
+    from urllib3.exceptions import IncompleteRead, ProtocolError
+
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, (IncompleteRead, ProtocolError)):
+        return "the connection broke before the end; try again"
+    failed = network_failure(error, Waits(patience.connect, patience.read), begun=False)
+    # An address that is none at all is a ValueError.
+    wait = failed.again and not isinstance(error, ValueError)
+    advice = "try again later" if wait else "check the address"
+    text = str(failed).strip().rstrip(".")
+    if text.startswith("<"):  # urllib3 1 puts the connection's repr first
+        text = text.rpartition("] ")[2]
+    return f"can't be fetched: {text}; {advice}"
+
+
+def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
+    """An open binary file: a local one, or what an HTTP or HTTPS address answers.
+
+    Args:
+        url_or_path: what to open.
+        limit: how many bytes an address may send. A local file may have any size.
+        patience: how long an address may take.
+
+    Raises:
+        PictureError: the address can't be read.
+        OSError, ValueError: the local file can't be opened.
+    """
+    url = str(url_or_path)
+    if not url.lower().startswith(("http://", "https://")):
+        return open(url_or_path, "rb")
+    from urllib3.exceptions import HTTPError
+
+    given_up = threading.Event()
+    outcome: list[io.BytesIO | BaseException | None] = []
+
+    def work() -> None:
+        try:
+            outcome.append(read_answer(url, limit, patience, given_up))
+        except BaseException as error:
+            outcome.append(error)
+
+    # No time-out of a socket's bounds the look-up of a name, or headers that come byte by byte;
+    # a thread can be left behind. It ends with its next bytes, or with the program.
+    thread = threading.Thread(target=work, name="fetch", daemon=True)
+    thread.start()
+    try:
+        thread.join(patience.total)
+    finally:
+        given_up.set()
+    result = outcome[0] if outcome else None
+    if result is None:
+        raise failure(url, f"it has not come within {patience.total:g} s")
+    if isinstance(result, (Refused, OSError, HTTPError, ValueError)):  # requests' are OSErrors
+        raise failure(url, reason(result, patience)) from None
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def unopened(error: Exception) -> str:
+    """Why a local file can't be opened, in words."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder, not an image; name a file in it"
+    if isinstance(error, PermissionError):
+        return "there is no permission to read it"
+    return f"can't be opened: {getattr(error, 'strerror', None) or error}"
+
+
+def not_an_image(start: bytes) -> str:
+    """Why a file is no image, in words, by its first bytes."""
+    if not start:
+        return "it is an empty file"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, not an image; give the address of the image itself"
+    return "it is not an image in a known format; convert it to PNG or JPEG"
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none that can be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken metadata raises nearly anything; the picture is still good
+        return 1
+
+
+def key_scale(image: Image.Image) -> float:
+    """What a PNG's transparent colour is to be multiplied by, to be on the scale of its pixels.
+
+    Pillow makes pixels of 2, 4 and, in colour, 16 bits into 8 bits, but not that colour. To be
+    called before the pixels are loaded: the layout in the file isn't known afterwards.
+    """
+    if image.format != "PNG" or not image.tile:
+        return 1
+    return {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(image.tile[0][3], 1)
+
+
+def key_mask(image: Image.Image, key: int) -> Image.Image:
+    """255 where an image of mode F is `key`, a whole number, and 0 elsewhere."""
+    near = image.point(lambda v: v * 1 + (1 - key)).convert("L")  # 1 at the key; below it 0
+    return near.point([255 if level == 1 else 0 for level in range(256)])
+
+
+def grey_to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey image of more than 8 bits, with its levels scaled so that white stays white.
+
+    Integers count as 16 bits. Floats go from 0 to 1, or to 255 or 65535 if any is above 1 or 255.
+    What fits none of these is stretched from its darkest to its lightest level.
+
+    Raises:
+        Refused: the levels are not finite.
+    """
+    floats = image.mode == "F"
+    image = image.convert("F")
+    low, high = image.getextrema()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise Refused("its levels are not finite numbers; convert it to PNG")
+    if low < 0 or high > ALL_16_BITS:
+        scale = 255 / ((high - low) or 1)
+    else:
+        tops = (1, 255, ALL_16_BITS) if floats else (ALL_16_BITS,)
+        low, scale = 0, 255 / next(top for top in tops if high <= top)
+    # Conversion to L cuts to a whole number, so a half is added first.
+    grey = image.point(lambda v: v * scale + (0.5 - low * scale)).convert("L")
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        grey.paste(255, mask=key_mask(image, key))
+    return grey
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A loaded image of any mode as RGB, laid over white where it is transparent.
+
+    Raises:
+        Refused: its levels are not finite.
+        ValueError: Pillow knows no way from its mode to RGB.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return grey_to_8_bits(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def decode(file: BinaryIO) -> Image.Image:
+    """The upright RGB picture in a file.
+
+    Raises:
+        Refused: there is none, or it is damaged or too large.
+        UnidentifiedImageError: it is in no format that Pillow knows.
+    """
+    try:
+        with Image.open(file) as image:
+            scale = key_scale(image)
+            image.load()
+            turn = TURNS.get(orientation(image))
+            key = image.info.get("transparency")
+            if isinstance(key, int):
+                image.info["transparency"] = int(key * scale)
+            elif isinstance(key, tuple):
+                image.info["transparency"] = tuple(int(k * scale) for k in key)
+            picture = to_rgb(image)
+    except (Refused, UnidentifiedImageError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Refused(f"it has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down") from None
+    except Exception as error:  # of damaged data Pillow's decoders raise nearly anything
+        text = str(error) or type(error).__name__
+        raise Refused(f"the image is truncated or damaged ({text}); get it anew") from None
+    picture.info.clear()  # the orientation and the transparency are not to be applied twice
+    return picture if turn is None else picture.transpose(turn)
+
+
+def digest(file: BinaryIO) -> str:
+    """The SHA-256 of a file, which is then at its start again."""
+    sha256 = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        sha256.update(chunk)
+    file.seek(0)
+    return sha256.hexdigest()
+
+
+def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tuple[Image.Image, str]:
+    """The RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
+
+    It is turned as its EXIF orientation says and laid over white where it is transparent. Of an
+    animation it is the first frame.
+
+    Args:
+        url_or_path: the prompt.
+        patience: how long an address may take.
+
+    Raises:
+        PictureError: it can't be opened, or is no image, or is truncated, damaged or too large.
+    """
+    try:
+        file = fetch(url_or_path, patience=patience)
+    except PictureError:
+        raise
+    except (OSError, ValueError) as error:
+        raise failure(url_or_path, unopened(error)) from None
+    # For this call Pillow's limit of pixels is an error, and its other doubts are not printed.
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            # A pipe can't be rewound, as Pillow needs.
+            seekable = file if file.seekable() else io.BytesIO(file.read(LIMIT + 1))
+            sha256 = digest(seekable)
+            return decode(seekable), sha256
+        except Refused as error:
+            raise failure(url_or_path, str(error)) from None
+        except UnidentifiedImageError:
+            seekable.seek(0)
+            raise failure(url_or_path, not_an_image(seekable.read(512))) from None
+        except OSError as error:
+            raise failure(url_or_path, unopened(error)) from None

@@ -1,0 +1,614 @@
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import urllib3
+from conftest import ROOT
+from file_server import Served, serve, wait_until
+from PIL import Image
+
+from diffusion import pictures
+from diffusion.pictures import Patience, PictureError, fetch, open_picture
+
+IMPATIENT = Patience(connect=0.5, read=0.4, total=1.0)
+LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+WHITE = (255, 255, 255)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def png(width: int, depth: int, color: int, row: bytes, **chunks: bytes) -> bytes:
+    """A PNG of one row, in a layout that Pillow doesn't write."""
+
+    def chunk(name: str, data: bytes) -> bytes:
+        body = name.encode() + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
+    extra = b"".join(chunk(name, data) for name, data in chunks.items())
+    pixels = chunk("IDAT", zlib.compress(b"\0" + row))
+    return b"\x89PNG\r\n\x1a\n" + chunk("IHDR", header) + extra + pixels + chunk("IEND", b"")
+
+
+PICTURE = encoded(Image.fromarray(LEVELS))
+
+
+@pytest.fixture
+def opened(tmp_path) -> Callable[[bytes], Image.Image]:
+    """Opens the picture in these bytes."""
+
+    def open_bytes(content: bytes) -> Image.Image:
+        (tmp_path / "picture").write_bytes(content)
+        return open_picture(tmp_path / "picture")[0]
+
+    return open_bytes
+
+
+def pixels(image: Image.Image) -> list[tuple[int, ...]]:
+    assert image.mode == "RGB"
+    return [tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()]
+
+
+def greys(image: Image.Image) -> list[int]:
+    found = pixels(image)
+    assert all(r == g == b for r, g, b in found)
+    return [r for r, _, _ in found]
+
+
+def why(prompt: str | Path, patience: Patience = IMPATIENT) -> str:
+    """The message, less the prompt that it begins with."""
+    with pytest.raises(PictureError) as caught:
+        open_picture(prompt, patience)
+    text = str(caught.value)
+    assert text.startswith(f"{prompt}: ") and len(text.splitlines()) == 1
+    return text[len(f"{prompt}: ") :]
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP"])
+def test_plain_pictures_are_as_pillow_converts_them(opened, mode, format):
+    content = encoded(Image.fromarray(LEVELS).convert(mode), format)
+    expected = Image.open(io.BytesIO(content)).convert("RGB")
+    assert pixels(opened(content)) == pixels(expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "CMYK", "LAB"])
+def test_other_modes_of_8_bits_are_as_pillow_converts_them(opened, mode):
+    image = Image.fromarray(LEVELS)
+    if mode == "LAB":
+        image = Image.merge("LAB", image.split())
+    content = encoded(image.convert(mode), "TIFF")
+    expected = Image.open(io.BytesIO(content)).convert("RGB")
+    assert pixels(opened(content)) == pixels(expected)
+
+
+def test_a_cmyk_jpeg_of_one_ink_has_its_colour(opened):
+    content = encoded(Image.new("CMYK", (8, 8), (0, 255, 0, 0)), "JPEG")
+    assert pixels(opened(content))[0] == (255, 0, 255)
+
+
+@pytest.mark.parametrize(
+    "turn, expected",
+    [
+        (1, "abc def"),
+        (2, "cba fed"),
+        (3, "fed cba"),
+        (4, "def abc"),
+        (5, "ad be cf"),
+        (6, "da eb fc"),
+        (7, "fc eb da"),
+        (8, "cf be ad"),
+        (9, "abc def"),
+    ],
+)
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_the_exif_orientation_is_applied_once(opened, turn, expected, format):
+    image = Image.frombytes("L", (3, 2), b"abcdef")
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = opened(encoded(image, format, exif=exif))
+    rows = np.asarray(picture)[:, :, 0]
+    assert " ".join(bytes(row).decode() for row in rows) == expected
+    assert picture.getexif().get(0x0112, 1) == 1
+
+
+def test_broken_exif_does_not_spoil_a_picture(opened):
+    content = encoded(Image.fromarray(LEVELS), exif=b"Exif\0\0nonsense")
+    assert np.array_equal(opened(content), LEVELS)
+
+
+HALF_RED = [WHITE, (255, 127, 127), (255, 0, 0)]
+HALF_BLACK = [WHITE, (127, 127, 127), (0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "mode, content, expected",
+    [
+        ("RGBA", bytes((255, 0, 0, 0, 255, 0, 0, 128, 255, 0, 0, 255)), HALF_RED),
+        ("LA", bytes((0, 0, 0, 128, 0, 255)), HALF_BLACK),
+    ],
+)
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_an_alpha_channel_lies_over_white(opened, mode, content, expected, format):
+    image = Image.frombytes(mode, (3, 1), content)
+    assert pixels(opened(encoded(image, format))) == expected
+
+
+def test_pa_lies_over_white():
+    image = Image.merge("PA", (Image.new("P", (3, 1)), Image.frombytes("L", (3, 1), b"\0\x80\xff")))
+    image.putpalette([255, 0, 0])
+    assert pixels(pictures.to_rgb(image)) == HALF_RED
+
+
+def test_a_palette_with_transparency_lies_over_white(opened):
+    image = Image.frombytes("P", (3, 1), bytes((0, 1, 2)))
+    image.putpalette([255, 0, 0] * 3)
+    assert pixels(opened(encoded(image, transparency=b"\0\x80\xff"))) == HALF_RED
+    one = opened(encoded(image, transparency=1))
+    assert pixels(one) == [(255, 0, 0), WHITE, (255, 0, 0)]
+    gif = Image.frombytes("P", (2, 1), bytes((0, 1)))
+    gif.putpalette([255, 0, 0, 0, 0, 255])
+    assert pixels(opened(encoded(gif, "GIF", transparency=1))) == [(255, 0, 0), WHITE]
+
+
+@pytest.mark.parametrize(
+    "depth, color, row, key, expected",
+    [
+        (1, 0, b"\x40", (0,), [WHITE, WHITE]),
+        (2, 0, b"\x10", (0,), [WHITE, (85, 85, 85)]),
+        (2, 0, b"\x10", (1,), [(0, 0, 0), WHITE]),
+        (4, 0, b"\x12", (2,), [(17, 17, 17), WHITE]),
+        (8, 0, b"\x05\x06", (6,), [(5, 5, 5), WHITE]),
+        (16, 0, b"\x12\x34\x80\x00", (0x1234,), [WHITE, (128, 128, 128)]),
+        (16, 0, b"\x12\x33\x12\x35", (0x1234,), [(18, 18, 18), (18, 18, 18)]),
+        (8, 2, b"\1\2\3\1\2\4", (1, 2, 3), [WHITE, (1, 2, 4)]),
+        (16, 2, b"\1\0\2\0\3\0\1\0\2\0\4\0", (256, 512, 768), [WHITE, (1, 2, 4)]),
+    ],
+)
+def test_a_transparent_colour_lies_over_white(opened, depth, color, row, key, expected):
+    """At every depth that PNG has, whose keys are on the scale of the file's own depth."""
+    content = png(2, depth, color, row, tRNS=struct.pack(f">{len(key)}H", *key))
+    assert pixels(opened(content)) == expected
+
+
+WIDE = [0, 128, 129, 255, 257, 0x8080, 65534, 65535]
+NARROW = [0, 0, 1, 1, 1, 128, 255, 255]  # x / 257, rounded
+
+
+@pytest.mark.parametrize("mode, dtype", [("I;16", "<u2"), ("I;16B", ">u2"), ("I", "<i4")])
+def test_16_bits_are_scaled_to_8_and_not_clipped(opened, mode, dtype):
+    image = Image.frombytes(mode, (8, 1), np.array(WIDE, dtype).tobytes())
+    assert greys(opened(encoded(image, "TIFF"))) == NARROW
+    if mode == "I;16":
+        assert greys(opened(encoded(image, "PNG"))) == NARROW
+
+
+def test_a_dark_picture_of_16_bits_stays_dark(opened):
+    image = Image.frombytes("I;16", (2, 1), struct.pack("<2H", 0, 514))
+    assert greys(opened(encoded(image))) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "levels, expected",
+    [
+        ((0, 0.5, 1), [0, 128, 255]),
+        ((0, 0.2, 0.5), [0, 51, 128]),
+        ((0, 100.4, 200.6), [0, 100, 201]),
+        ((0, 257, 65535), [0, 1, 255]),
+        ((-1, 0, 1), [0, 128, 255]),
+        ((0, 1e6, 4e6), [0, 64, 255]),
+        ((-7, -7, -7), [0, 0, 0]),
+    ],
+)
+def test_floats_and_their_range(opened, levels, expected):
+    image = Image.frombytes("F", (3, 1), np.array(levels, "<f4").tobytes())
+    assert greys(opened(encoded(image, "TIFF"))) == expected
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(opened, format):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert set(pixels(opened(content))) == {(255, 0, 0)}
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(PICTURE,))
+    writer.start()
+    assert np.array_equal(open_picture(tmp_path / "pipe")[0], LEVELS)
+    writer.join()
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"",))
+    writer.start()
+    assert why(tmp_path / "pipe") == "it is an empty file"
+    writer.join()
+
+
+# Files that are no good
+
+
+def test_files_that_can_not_be_opened(tmp_path):
+    assert why(tmp_path / "none.png") == "there is no such file"
+    assert why(tmp_path) == "it is a folder, not an image; name a file in it"
+    (tmp_path / "secret.png").write_bytes(PICTURE)
+    os.chmod(tmp_path / "secret.png", 0)
+    root = os.geteuid() == 0
+    if root:  # who may read everything
+        os.seteuid(65534)
+    try:
+        assert why(tmp_path / "secret.png") == "there is no permission to read it"
+    finally:
+        if root:
+            os.seteuid(0)
+    (tmp_path / "file").touch()
+    assert why(tmp_path / "file" / "a.png") == "can't be opened: Not a directory"
+
+
+@pytest.mark.parametrize(
+    "prompt, shown",
+    [("", "''"), ("a\nb.png", r"'a\nb.png'"), ("a\0b", r"'a\x00b'"), ("\udcff", r"'\udcff'")],
+)
+def test_the_message_is_one_printable_line_whatever_the_prompt_is(prompt, shown):
+    with pytest.raises(PictureError) as caught:
+        open_picture(prompt)
+    assert str(caught.value).startswith(f"{shown}: ") and str(caught.value).isprintable()
+
+
+UNKNOWN = "it is not an image in a known format; convert it to PNG or JPEG"
+WEB_PAGE = "it is a web page, not an image; give the address of the image itself"
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b"", "it is an empty file"),
+        (b"Dear diary", UNKNOWN),
+        (PICTURE[:8], UNKNOWN),
+        (b"\n<!DOCTYPE html><html>", WEB_PAGE),
+    ],
+)
+def test_files_that_are_no_images(tmp_path, content, expected):
+    (tmp_path / "a.png").write_bytes(content)
+    assert why(tmp_path / "a.png") == expected
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_truncated_images(tmp_path, format, share):
+    levels = np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(levels), format)
+    (tmp_path / "a").write_bytes(content[: int(share * len(content))])
+    text = why(tmp_path / "a")
+    assert text.startswith("the image is truncated or damaged (") or text == UNKNOWN
+    assert format == "TIFF" or text != UNKNOWN
+    if format == "JPEG":
+        assert "image file is truncated" in text
+
+
+def test_damaged_images_never_raise_or_warn_anything_else(tmp_path, recwarn):
+    """Single wrong bytes everywhere: a picture or a PictureError."""
+    rng = np.random.default_rng(2)
+    outcomes = set()
+    for format in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "ICO", "TGA", "PCX"):
+        content = encoded(Image.fromarray(LEVELS), format)
+        for place in rng.integers(0, min(200, len(content)), 25):
+            broken = bytearray(content)
+            broken[place] ^= 1 + rng.integers(255)
+            (tmp_path / "a").write_bytes(broken)
+            try:
+                outcomes.add(open_picture(tmp_path / "a")[0].mode)
+            except PictureError:
+                outcomes.add("PictureError")
+    assert outcomes == {"RGB", "PictureError"} and not recwarn.list
+
+
+@pytest.mark.parametrize("limit", [95, 40])  # Pillow warns above its limit, raises above twice that
+def test_a_decompression_bomb_is_an_error_and_no_warning(tmp_path, monkeypatch, capfd, limit):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    filters = list(warnings.filters)
+    assert why(tmp_path / "a.png") == f"it has more than {limit} pixels; scale it down"
+    assert warnings.filters == filters and capfd.readouterr() == ("", "")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96)
+    assert np.array_equal(open_picture(tmp_path / "a.png")[0], LEVELS)
+
+
+def test_a_real_bomb(tmp_path):
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    body = b"IHDR" + header
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+        + encoded(Image.new("L", (1, 1)))[33:]
+    )  # fmt: skip
+    assert why(tmp_path / "a.png") == "it has more than 89478485 pixels; scale it down"
+
+
+def test_infinite_levels_are_refused(tmp_path):
+    image = Image.frombytes("F", (2, 1), np.array([0, np.inf], "<f4").tobytes())
+    image.save(tmp_path / "a.tiff")
+    assert why(tmp_path / "a.tiff") == "its levels are not finite numbers; convert it to PNG"
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("declared", [None, 0])
+def test_an_address_gives_the_picture(declared):
+    with serve(picture=Served(PICTURE, declared=declared)) as url:
+        assert np.array_equal(open_picture(url + "picture")[0], LEVELS)
+        address = url.replace("http", "HTTP") + "picture"
+        with fetch(address) as file:
+            assert file.read() == PICTURE
+
+
+def test_the_hash_is_the_files(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(LEVELS).save(path)
+    assert open_picture(path)[1] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_fetch_gives_a_web_page_but_open_picture_says_that_it_is_one():
+    page = b"<!doctype html><title>A cat</title>"
+    with serve(cat=Served(page, content_type="text/html")) as url:
+        assert why(url + "cat") == WEB_PAGE
+        assert fetch(url + "cat").read() == page
+
+
+@pytest.mark.parametrize(
+    "status, expected",
+    [
+        (404, "the server answers 404 (Not Found); check the address"),
+        (410, "the server answers 410 (Gone); check the address"),
+        (500, "the server answers 500 (Internal Server Error); try again later"),
+        (599, "the server answers 599; try again later"),
+    ],
+)
+def test_bad_answers(status, expected):
+    with serve(a=Served(PICTURE, statuses=[status])) as url:
+        assert why(url + "a") == expected
+
+
+def test_a_server_that_says_nothing():
+    with serve(a=Served(PICTURE, stall_after=50)) as url:
+        assert why(url + "a") == "can't be fetched: nothing came for 0.4 s; try again later"
+
+
+def test_a_body_that_dribbles():
+    with serve(a=Served(PICTURE, piece=1, pause=0.02)) as url:
+        start = time.monotonic()
+        assert why(url + "a") == "it has not come within 1 s"
+        assert 0.9 < time.monotonic() - start < 2
+        if hasattr(urllib3.HTTPResponse, "read1"):  # else only whole chunks can be waited for
+            wait_until(lambda: "fetch" not in {thread.name for thread in threading.enumerate()}, 2)
+
+
+def test_a_connection_that_breaks():
+    with serve(a=Served(PICTURE, cut_every=100)) as url:
+        assert why(url + "a") == "the connection broke before the end; try again"
+
+
+TOO_LONG = "it is longer than 64 MiB; use a smaller picture, or save it and name the file"
+
+
+def test_too_long_a_body_is_refused_before_it_comes():
+    with serve(a=Served(b"", declared=2**26 + 1, stall_after=0)) as url:
+        assert why(url + "a") == TOO_LONG
+
+
+def test_too_long_a_body_that_does_not_say_so():
+    content = bytes(2**26 + 1)
+    with serve(a=Served(content, declared=0), b=Served(content[:-1], declared=0)) as url:
+        assert why(url + "a", Patience()) == TOO_LONG
+        assert why(url + "b", Patience()) == UNKNOWN
+
+
+def test_fetch_takes_its_limit():
+    with serve(a=Served(b"abc"), b=Served(b"abc", declared=0)) as url:
+        assert fetch(url + "a", 3).read() == b"abc"
+        for name in "ab":
+            with pytest.raises(PictureError, match="longer than 2 bytes"):
+                fetch(url + name, 2)
+
+
+class Redirects(http.server.BaseHTTPRequestHandler):
+    """/3 redirects to /2 and so on to /0, which is the picture; / redirects to itself."""
+
+    endless_bodies = False
+    body = PICTURE
+    encoding = "identity"
+
+    def do_GET(self) -> None:
+        left = self.path[1:]
+        if left == "0":
+            self.send_response(200)
+            self.send_header("Content-Encoding", self.encoding)
+            self.end_headers()
+            self.wfile.write(self.body)
+            return
+        self.send_response(302)
+        self.send_header("Location", f"/{int(left) - 1}" if left else "/")
+        self.end_headers()
+        try:
+            while self.endless_bodies:
+                self.wfile.write(bytes(1 << 16))
+        except ConnectionError:
+            pass
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def redirects(**attributes: object) -> Iterator[str]:
+    handler = type("BoundRedirects", (Redirects,), attributes)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_ten_redirects_are_followed_and_no_more(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with redirects() as url:
+        assert np.array_equal(open_picture(url + "10", IMPATIENT)[0], LEVELS)
+        assert why(url + "11") == "it redirects more than 10 times"
+        assert why(url) == "it redirects more than 10 times"
+
+
+def test_the_body_of_a_redirect_is_not_read(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with redirects(endless_bodies=True) as url:
+        assert np.array_equal(open_picture(url + "2", IMPATIENT)[0], LEVELS)
+
+
+def test_the_limit_holds_for_what_is_compressed(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    body = gzip.compress(PICTURE + bytes(10**6))
+    with redirects(body=body, encoding="gzip") as url:
+        assert fetch(url + "0").read() == PICTURE + bytes(10**6)
+        with pytest.raises(PictureError, match="longer than 100000 bytes"):
+            fetch(url + "0", 100_000)
+    with redirects(body=PICTURE, encoding="gzip") as url:
+        assert why(url + "0").startswith("can't be fetched: ")
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
+    """The address of a socket that answers its first connection, or is full already."""
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        address = server.getsockname()
+        thread = None
+        if answer is None:
+            for client in (first, second):
+                client.setblocking(False)
+                client.connect_ex(address)
+        else:
+            thread = threading.Thread(target=lambda: answer(server.accept()[0]))
+            thread.start()
+        yield f"http://127.0.0.1:{address[1]}/a.png"
+        if thread:
+            thread.join()
+
+
+def test_headers_that_dribble(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    ended = threading.Event()
+
+    def dribble(connection: socket.socket) -> None:
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not ended.wait(0.05):
+                connection.sendall(b"a: b\r\n")
+
+    with listening(dribble) as url:
+        assert why(url) == "it has not come within 1 s"
+        ended.set()
+
+
+def test_something_that_does_not_speak_http(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"220 mail.example \x1b[31mESMTP\r\n")
+
+    with listening(answer) as url:
+        assert why(url) == "can't be fetched: 220 mail.example ?[31mESMTP; try again later"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_no_connection_comes_about(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with listening(None) as url:
+        expected = "can't be fetched: no connection within 0.5 s; check the address"
+        assert why(url) == expected
+
+
+def test_nobody_listens(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.png"
+        assert why(url) == "can't be fetched: Connection refused; check the address"
+
+
+def test_an_unknown_host(monkeypatch):
+    def look_up(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    expected = "can't be fetched: Name or service not known; check the address"
+    assert why("http://nobody.invalid/a.png") == expected
+
+
+def test_a_look_up_that_hangs(monkeypatch):
+    ended = threading.Event()
+
+    def look_up(*_: object) -> None:
+        ended.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Try again")
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert why("http://slow.invalid/a.png") == "it has not come within 1 s"
+    ended.set()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "http:///a.png", "http://[::1/a", "http://a:99999/", "https://.a/"]
+)
+def test_addresses_that_are_none(address):
+    text = why(address)
+    assert text.startswith("can't be fetched: ") and text.endswith("; check the address")
+
+
+# What callers rely on
+
+
+def test_a_failed_address_is_an_oserror_and_a_missing_file_stays_one(tmp_path):
+    with serve() as url, pytest.raises(OSError, match="404"):
+        fetch(url + "none")
+    with pytest.raises(FileNotFoundError):
+        fetch(tmp_path / "none")
+
+
+def test_neither_torch_nor_requests_is_imported_for_a_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    code = (
+        "import sys; from diffusion.pictures import open_picture; open_picture(sys.argv[1]);"
+        "print({'torch', 'requests', 'numpy'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
