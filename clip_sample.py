@@ -12,16 +12,16 @@ if __name__ == "__main__":  # before anything that takes time
 
 import argparse
 import math
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoints import store
-from diffusion import get_model, get_models
+from diffusion import get_model, get_models, metadata, output
 from diffusion.shell import MANY, RunError, UserError
 
 if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
 
     from CLIP.model import CLIP
 
-CUTOUTS = 16
 LAST_SEED = 2**64 - 1
 
 
@@ -118,6 +117,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="the number of images (default: 1)",
     )
     p.add_argument(
+        "--no-metadata",
+        action="store_true",
+        help="leave out of the images how they were made",
+    )
+    p.add_argument(
+        "--output",
+        default=output.PATTERN,
+        metavar="PATTERN",
+        help="where the images go; {i} is an image's number, {seed} its seed; the suffix says the "
+        f"format: {', '.join(output.FORMATS)} (default: {output.PATTERN})",
+    )
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out the images that are there, whole, and made with the same settings",
+    )
+    p.add_argument(
         "--seed",
         type=shell.whole_number(0, LAST_SEED),
         default=0,
@@ -175,7 +191,7 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
-def load_model(name: str, checkpoint: str | None, device: torch.device) -> torch.nn.Module:
+def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -> torch.nn.Module:
     """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere."""
     import torch
 
@@ -188,60 +204,6 @@ def load_model(name: str, checkpoint: str | None, device: torch.device) -> torch
     model = model.half() if device.type == "cuda" else model.float()
     model = model.to(device, memory_format=torch.channels_last)
     return model.eval().requires_grad_(False)
-
-
-def encode_text(clip_model: CLIP, text: str, device: torch.device) -> Tensor:
-    """A text prompt's embedding [1, D], as the text tower gives it. What CLIP can't read is cut."""
-    from CLIP import clip
-
-    kept = clip.kept_text(text)
-    if kept is not None:
-        shell.note(f'a prompt is longer than CLIP\'s 77 tokens; it is cut after "...{kept[-40:]}"')
-    return clip_model.encode_text(clip.tokenize(text, truncate=True).to(device)).float()
-
-
-def encode_image(
-    clip_model: CLIP, image: Image, side: int, stream: torch.Generator, device: torch.device
-) -> Tensor:
-    """The normalised embeddings [16, D] of an image prompt's cutouts.
-
-    Args:
-        side: the picture's shorter side is made no longer than this.
-        stream: where the cutouts' places are drawn from.
-    """
-    import torch.nn.functional as F
-    from torchvision.transforms import functional as TF
-
-    from CLIP import clip, guidance
-
-    image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
-    make_cutouts = guidance.MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
-    cutouts = make_cutouts(TF.to_tensor(image)[None], [stream]).to(device)
-    embeds = clip_model.encode_image(TF.normalize(cutouts, clip.MEAN, clip.STD))
-    return F.normalize(embeds.float(), dim=-1)
-
-
-def combine(embeds: list[Tensor], weights: list[float]) -> Tensor:
-    """The normalised weighted sum [1, D] of embeddings.
-
-    Args:
-        embeds: [N_i, D] each.
-        weights: one for each row; they are divided by the absolute value of their sum.
-
-    Raises:
-        UserError: the weights sum to 0.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    stacked = torch.cat(embeds)
-    weight = torch.tensor(weights, device=stacked.device)
-    total = weight.sum().abs()
-    if total < 1e-3:
-        raise UserError("the prompts' weights sum to 0; change one of them")
-    if not torch.isfinite(weight).all() or not torch.isfinite(total):
-        raise UserError("the prompts' weights are too large; scale them down")
-    return F.normalize((stacked * (weight / total)[:, None]).sum(0, keepdim=True), dim=-1)
 
 
 class ImagePrompt(NamedTuple):
@@ -276,57 +238,43 @@ def encode_prompts(
     images: list[ImagePrompt],
     clip_model: CLIP,
     side: int,
-    stream: torch.Generator,
     device: torch.device,
-) -> Tensor:
-    """The target of all prompts together, [1, D], normalised.
+) -> Callable[[int], Tensor]:
+    """What gives, for an image's seed, the target of all prompts together, [1, D], normalised.
+
+    The texts are encoded at once. The cutouts of the image prompts have a stream of their own for
+    each image, so that an image doesn't depend on the run that it is made in.
 
     Args:
         texts: each with its weight.
         side: the shorter side of the model's pictures.
-        stream: where the places of the image prompts' cutouts are drawn from.
     """
-    import torch
+    from CLIP import clip, prompts
+    from diffusion import noise
 
-    embeds, weights = [], []
-    with torch.no_grad():
-        for text, weight in texts:
-            embeds.append(encode_text(clip_model, text, device))
-            weights.append(weight)
-        for image in images:
-            embeds.append(encode_image(clip_model, image.picture, side, stream, device))
-            weights.extend([image.weight / CUTOUTS] * CUTOUTS)
-        return combine(embeds, weights)
+    for text, _ in texts:
+        kept = clip.kept_text(text)
+        if kept is not None:
+            shell.note(
+                f'a prompt is longer than CLIP\'s 77 tokens; it is cut after "...{kept[-40:]}"'
+            )
+    encoded = [(prompts.encode_text(clip_model, text, device), weight) for text, weight in texts]
 
+    def target(seed: int) -> Tensor:
+        (stream,) = noise.streams([seed])
+        pictures = [
+            (prompts.encode_image(clip_model, image.picture, side, stream, device), image.weight)
+            for image in images
+        ]
+        try:
+            return prompts.combine(encoded + pictures)
+        except ValueError as error:
+            raise UserError(error) from None
 
-def guide(
-    clip_model: CLIP,
-    scale: float,
-    streams: list[torch.Generator],
-    x: Tensor,
-    t: Tensor,
-    pred: Tensor,
-    clip_embed: Tensor,
-) -> Tensor:
-    """Minus the gradient to x of how far CLIP sees pred from the target.
-
-    With its first three arguments given, it is a `cond_fn` of `diffusion.sampling`.
-
-    Args:
-        streams: one for each image, where the places of its cutouts are drawn from.
-        x, pred: [B, 3, H, W]; pred in -1 to 1.
-        clip_embed: the targets, [B, D].
-    """
-    import torch
-    from torchvision.transforms import functional as TF
-
-    from CLIP import clip, guidance
-
-    make_cutouts = guidance.MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
-    cutouts = TF.normalize(make_cutouts((pred + 1) / 2, streams), clip.MEAN, clip.STD)
-    embeds = clip_model.encode_image(cutouts).float().view(CUTOUTS, x.shape[0], -1)
-    losses = guidance.spherical_dist_loss(embeds, clip_embed[None])
-    return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
+    if images:
+        return target
+    alone = target(0)
+    return lambda seed: alone
 
 
 def run(
@@ -343,6 +291,7 @@ def run(
     """
     import torch
 
+    from CLIP import guidance
     from diffusion import noise, sampling, utils
 
     streams = noise.streams(seeds)
@@ -353,28 +302,15 @@ def run(
     noise_sampler = noise.make_noise_sampler(streams)
     if not args.clip_guidance_scale:
         return sampling.sample(model, x, steps, args.eta, extra_args, noise_sampler=noise_sampler)
-    cond_fn = partial(guide, clip_model, args.clip_guidance_scale, streams)
+    cond_fn = guidance.make_cond_fn(clip_model, args.clip_guidance_scale, streams)
     return sampling.cond_sample(
         model, x, steps, args.eta, extra_args, cond_fn, noise_sampler=noise_sampler
     )
 
 
-def batches(n: int, batch_size: int, seed: int) -> Iterator[tuple[int, range]]:
-    """For each batch, the index of its first image and its images' seeds."""
-    for i in range(0, n, batch_size):
-        yield i, range(seed + i, seed + min(i + batch_size, n))
-
-
-def save(x: Tensor, path: Path) -> None:
-    """Writes a picture [3, H, W] beside its place and renames it into it."""
-    from diffusion import utils
-
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        utils.to_pil_image(x).save(partial_path, format="PNG")
-        os.replace(partial_path, path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+def batches(n: int, batch_size: int) -> Iterator[range]:
+    """The numbers of each batch's images."""
+    return (range(i, min(i + batch_size, n)) for i in range(0, n, batch_size))
 
 
 @contextmanager
@@ -400,28 +336,117 @@ def memory_advice(args: argparse.Namespace, device: torch.device) -> Iterator[No
         raise RunError(f"out of memory on {device}{advice}") from None
 
 
+def command(args: argparse.Namespace) -> tuple[str, ...]:
+    """The command that makes such an image, less its seed."""
+    line = ["./clip_sample.py", "--model", args.model, "--steps", str(args.steps)]
+    line += ["--eta", repr(args.eta), "--clip-guidance-scale", repr(args.clip_guidance_scale)]
+    for option in ("checkpoint", "clip_checkpoint"):
+        if getattr(args, option) is not None:
+            line += [f"--{option.replace('_', '-')}", getattr(args, option)]
+    if args.images:
+        line += ["--images", *args.images]
+    return (*line, "--", *args.prompts) if args.prompts else tuple(line)
+
+
+def find_files(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The model's file and CLIP's, fetched if need be.
+
+    Raises:
+        RunError: one can't be had.
+    """
+    clip_folders = [store.CLIP_CACHE.expanduser()]
+    try:
+        model = args.checkpoint or store.obtain(args.model)
+        clip = args.clip_checkpoint or store.obtain(store.cards()[args.model].clip, clip_folders)
+    except store.CheckpointError as error:
+        raise RunError(error) from None
+    return Path(model), Path(clip)
+
+
+def start_hashing(files: Sequence[Path]) -> list[Future[str]]:
+    """The SHA-256 of each file, computed while the program goes on."""
+    with_threads = ThreadPoolExecutor(len(files))
+    futures = [with_threads.submit(store.sha256, path) for path in files]
+    with_threads.shutdown(wait=False)
+    return futures
+
+
 def sample_all(args: argparse.Namespace) -> None:
-    """Everything after the arguments: loads, encodes, samples, writes."""
+    """Everything after the arguments: opens, loads, encodes, samples, writes."""
+    paths = output.paths(args.output, args.n, args.seed)
+    output.prepare(paths)
+    texts, images = [parse_prompt(prompt) for prompt in args.prompts], open_images(args.images)
     device = pick_device(args.device)
     shell.note(f"Using device: {device}")
-    texts, images = [parse_prompt(prompt) for prompt in args.prompts], open_images(args.images)
+    files = find_files(args)
+    hashes = start_hashing(files)
+    _, height, width = get_model(args.model).shape
+
+    def record(i: int) -> dict[str, Any]:
+        """How image i is made."""
+        settings = metadata.Settings(
+            prompts=tuple(texts),
+            images=tuple((image.path, image.weight, image.sha256) for image in images),
+            model=args.model,
+            model_sha256=hashes[0].result(),
+            clip=store.cards()[args.model].clip,
+            clip_sha256=hashes[1].result(),
+            steps=args.steps,
+            eta=args.eta,
+            clip_guidance_scale=args.clip_guidance_scale,
+            width=width,
+            height=height,
+            torch_version=version("torch"),
+            command=command(args),
+        )
+        return metadata.record(settings, args.seed + i, i)
+
+    done = {i for i in range(args.n) if args.resume and output.is_done(paths[i], record(i))}
+    with memory_advice(args, device):
+        draw = make_draw(args, texts, images, files, device) if len(done) < args.n else None
+        shell.clean_up_on_interrupt()
+        for batch in batches(args.n, args.batch_size):
+            # A batch is made whole or not at all: in another one its images would round otherwise.
+            made = draw([args.seed + i for i in batch]) if not done.issuperset(batch) else {}
+            for i in batch:
+                if i not in done:
+                    picture = made[args.seed + i]
+                    output.write(picture, paths[i], None if args.no_metadata else record(i))
+                print(paths[i], flush=True)
+
+
+def make_draw(
+    args: argparse.Namespace,
+    texts: list[tuple[str, float]],
+    images: list[ImagePrompt],
+    files: tuple[Path, Path],
+    device: torch.device,
+) -> Callable[[list[int]], dict[int, Image]]:
+    """Loads and encodes, and gives what makes the pictures of a batch of seeds.
+
+    Raises:
+        RunError: a file of weights can't be used.
+        UserError: the weights of the prompts can't.
+    """
+    import torch
 
     from CLIP import clip
-    from diffusion import noise
+    from diffusion import utils
 
     try:
-        model = load_model(args.model, args.checkpoint, device)
-        clip_model, _ = clip.load(args.clip_checkpoint or model.clip_model, device=device)
+        model = load_model(args.model, files[0], device)
+        clip_model, _ = clip.load(files[1], device=device)
     except store.CheckpointError as error:
         raise RunError(error) from None
     clip_model.requires_grad_(False)
-    (stream,) = noise.streams([args.seed])
-    target = encode_prompts(texts, images, clip_model, min(model.shape[1:]), stream, device)
-    for i, seeds in batches(args.n, args.batch_size, args.seed):
-        for j, picture in enumerate(run(args, model, clip_model, target, seeds)):
-            path = Path(f"out_{i + j:05}.png")
-            save(picture, path)
-            print(path, flush=True)
+    target = encode_prompts(texts, images, clip_model, min(model.shape[1:]), device)
+
+    def draw(seeds: list[int]) -> dict[int, Image]:
+        targets = torch.cat([target(seed) for seed in seeds])
+        pictures = run(args, model, clip_model, targets, seeds)
+        return {seed: utils.to_pil_image(x) for seed, x in zip(seeds, pictures)}
+
+    return draw
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,10 +10,8 @@ from torch import Tensor
 from checkpoints import store, tensors
 
 from . import tokenizer
+from .guidance import MEAN, STD
 from .model import CLIP, build_model, half_precision
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def available_models() -> list[str]:

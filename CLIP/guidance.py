@@ -1,8 +1,16 @@
 """What CLIP sees of a picture, and how far that is from a target."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .model import CLIP
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+CUTOUTS = 16  # of each picture
 
 
 def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
@@ -66,3 +74,37 @@ class MakeCutouts(nn.Module):
             pooled = [F.adaptive_avg_pool2d(pictures[..., y, x], self.cut_size) for y, x in boxes]
             rows.append(torch.stack(pooled))
         return torch.cat(rows, dim=1).flatten(0, 1)
+
+
+def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function of pictures [..., 3, H, W] from 0 to 1 that gives them as CLIP takes them.
+
+    The constants go to the device here, so that no step of a sampler waits for them.
+    """
+    mean, std = (torch.tensor(numbers, device=device)[:, None, None] for numbers in (MEAN, STD))
+    return lambda images: (images - mean) / std
+
+
+def make_cond_fn(
+    model: CLIP, scale: float, streams: list[torch.Generator]
+) -> Callable[..., Tensor]:
+    """Guidance for the samplers: minus the gradient to x of how far CLIP sees pred from the target.
+
+    Args:
+        scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by.
+        streams: one for each picture, where the places of its cutouts are drawn from.
+
+    Returns:
+        A function of x, t, pred and clip_embed that gives a tensor of x's shape. x and pred are
+        [B, 3, H, W], pred in -1 to 1; clip_embed is [B, D].
+    """
+    make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
+    normalize = make_normalize(model.logit_scale.device)
+
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor) -> Tensor:
+        cutouts = normalize(make_cutouts((pred + 1) / 2, streams))
+        embeds = model.encode_image(cutouts).float().view(CUTOUTS, x.shape[0], -1)
+        losses = spherical_dist_loss(embeds, clip_embed[None])
+        return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
+
+    return cond_fn

@@ -5,10 +5,11 @@ from typing import Any
 
 from .models import get_model, get_models
 
+MODULES = ("metadata", "noise", "output", "pictures", "sampling", "shell", "solvers", "utils")
 __all__ = ["get_model", "get_models", "models", "sampling", "utils"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("sampling", "utils"):
+    if name in MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

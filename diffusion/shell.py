@@ -72,10 +72,21 @@ def leave_at_once(*_: object) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
+def leave_at_last(*_: object) -> NoReturn:
+    """The handler of a second Ctrl-C, which doesn't wait for what the first one ends."""
+    os._exit(INTERRUPTED)
+
+
 def interrupt(*_: object) -> NoReturn:
-    """A handler of Ctrl-C for while files are open; the second Ctrl-C doesn't wait for them."""
-    signal.signal(signal.SIGINT, leave_at_once)
+    """A handler of Ctrl-C for while files are written: what is half done is cleaned up."""
+    signal.signal(signal.SIGINT, leave_at_last)
     raise KeyboardInterrupt
+
+
+def clean_up_on_interrupt() -> None:
+    """Goes over from `leave_at_once` to `interrupt`, if the program has set the former."""
+    if signal.getsignal(signal.SIGINT) is leave_at_once:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def exit_status(program: str, run: Callable[[], None]) -> int:
@@ -99,7 +110,7 @@ def exit_status(program: str, run: Callable[[], None]) -> int:
         return INTERRUPTED
     except BaseException:
         # A Ctrl-C in the middle of a library's own code can come out as another exception.
-        if signal.getsignal(signal.SIGINT) is leave_at_once:
+        if signal.getsignal(signal.SIGINT) is leave_at_last:
             return INTERRUPTED
         raise
     return 0

@@ -7,7 +7,7 @@ from conftest import DATA, manifest
 from PIL import Image
 from standin_weights import state_dict
 
-from CLIP import clip, tokenizer
+from CLIP import clip, guidance, tokenizer
 from CLIP.model import build_model, half_precision
 
 TOKENS = json.loads((DATA / "tokens.json").read_text())
@@ -148,7 +148,7 @@ def test_preprocessing_takes_the_normalised_centre(clip_tiny_tensors, tmp_path):
     image.paste(0, (0, 0, 20, 50))  # beyond the centre square
     x = preprocess(image)
     assert x.shape == (3, 32, 32)
-    expected = (1 - torch.tensor(clip.MEAN)) / torch.tensor(clip.STD)
+    expected = (1 - torch.tensor(guidance.MEAN)) / torch.tensor(guidance.STD)
     torch.testing.assert_close(x[:, 16, 16], expected, atol=1e-4, rtol=1e-4)
     assert (x[0] == x[0, 0, 0]).all()
 

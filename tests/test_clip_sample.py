@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -136,6 +137,21 @@ def test_a_mistake_that_needs_torch_to_be_seen(clip_sample, tmp_path, arguments,
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
+    """While Python starts and imports, while the model loads, and while it samples."""
+    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr in ("", "Using device: cpu\n")
+    assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".*"))
 
 
 def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):

@@ -5,6 +5,7 @@ import torch
 from conftest import DATA
 
 import clip_sample
+from CLIP import prompts
 
 GOLDEN = json.loads((DATA / "parse_prompt.json").read_text())
 
@@ -48,33 +49,33 @@ def test_names_that_scripts_import():
 
 def test_the_target_is_the_normalised_weighted_sum():
     a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    out = clip_sample.combine([a, b], [1.0, 3.0])
+    out = prompts.combine([(a, 1.0), (b, 3.0)])
     torch.testing.assert_close(out, torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
 def test_weights_are_over_the_absolute_value_of_their_sum():
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    out = clip_sample.combine([a, b], [-4.0, 1.0])
-    expected = torch.tensor([[-4.0, 1.0]]) / 17**0.5
-    torch.testing.assert_close(out, expected)
+    out = prompts.combine([(a, -4.0), (b, 1.0)])
+    torch.testing.assert_close(out, torch.tensor([[-4.0, 1.0]]) / 17**0.5)
+
+
+def test_a_prompts_weight_is_shared_out_among_its_cutouts():
+    text, image = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]).expand(16, -1)
+    out = prompts.combine([(text, 1.0), (image, 1.0)])
+    torch.testing.assert_close(out, torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [1.0, -1.0005]])
-def test_weights_that_sum_to_0_are_the_users_mistake(weights):
-    embeds = [torch.ones(1, 2), torch.ones(1, 2)]
-    with pytest.raises(clip_sample.UserError, match="sum to 0"):
-        clip_sample.combine(embeds, weights)
+def test_weights_that_sum_to_0_are_an_error(weights):
+    with pytest.raises(ValueError, match="sum to 0"):
+        prompts.combine([(torch.ones(1, 2), weight) for weight in weights])
 
 
 @pytest.mark.parametrize("weights", [[1e39, 1.0], [3e38, 3e38]])
-def test_weights_beyond_fp32_are_the_users_mistake(weights):
-    with pytest.raises(clip_sample.UserError, match="too large"):
-        clip_sample.combine([torch.ones(1, 2), torch.ones(1, 2)], weights)
+def test_weights_beyond_fp32_are_an_error(weights):
+    with pytest.raises(ValueError, match="too large"):
+        prompts.combine([(torch.ones(1, 2), weight) for weight in weights])
 
 
-def test_batches_cover_all_seeds_in_order():
-    assert list(clip_sample.batches(5, 2, 7)) == [
-        (0, range(7, 9)),
-        (2, range(9, 11)),
-        (4, range(11, 12)),
-    ]
+def test_batches_cover_all_images_in_order():
+    assert list(clip_sample.batches(5, 2)) == [range(0, 2), range(2, 4), range(4, 5)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from CLIP import clip
+from CLIP.guidance import make_normalize
 from CLIP.model import CLIP, LayerNorm
 
 from .data import Picture
@@ -27,6 +28,7 @@ DIMENSIONS = {
     "text_width": 128,
     "text_layers": 3,
 }
+normalize = make_normalize(torch.device("cpu"))
 PREFIXES = (
     "",
     "",
@@ -79,12 +81,6 @@ def to_tensor(pictures: list[Picture]) -> Tensor:
     return torch.stack([torch.tensor(p.pixels) for p in pictures]).permute(0, 3, 1, 2) / 255
 
 
-def normalise(images: Tensor) -> Tensor:
-    mean = torch.tensor(clip.MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(clip.STD, device=images.device)[:, None, None]
-    return (images - mean) / std
-
-
 def random_views(images: Tensor, noise: float, rng: random.Random) -> Tensor:
     """A random square of 40 to 64 pixels for every eight images, pooled to 32, with noise."""
     views = []
@@ -124,7 +120,7 @@ def embed_texts(model: CLIP, texts: list[str]) -> Tensor:
 def embed_images(model: CLIP, images: Tensor) -> Tensor:
     """Images [N, 3, H, W] in 0 to 1 to normalised embeddings [N, D]."""
     size = model.visual.input_resolution
-    small = normalise(F.adaptive_avg_pool2d(images, size))
+    small = normalize(F.adaptive_avg_pool2d(images, size))
     return torch.cat([F.normalize(model.encode_image(part)) for part in small.split(256)])
 
 
@@ -180,7 +176,7 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
         chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
         text = tokens([random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen])
         seen[text.unique()] = True
-        views = normalise(random_views(images[chosen], recipe.noise, rng))
+        views = normalize(random_views(images[chosen], recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, views, text)
         optimizer.zero_grad()

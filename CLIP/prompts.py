@@ -1,0 +1,59 @@
+"""Text and image prompts to one target in CLIP's space."""
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from . import clip
+from .guidance import CUTOUTS, MakeCutouts, make_normalize
+from .model import CLIP
+
+
+@torch.no_grad()
+def encode_text(model: CLIP, text: str, device: torch.device) -> Tensor:
+    """A text's embedding [1, D], as the text tower gives it: not normalised.
+
+    What is beyond CLIP's context is cut; `clip.kept_text` tells where.
+    """
+    return model.encode_text(clip.tokenize(text, truncate=True).to(device)).float()
+
+
+@torch.no_grad()
+def encode_image(
+    model: CLIP, image: Image.Image, side: int, stream: torch.Generator, device: torch.device
+) -> Tensor:
+    """The normalised embeddings [16, D] of a picture's cutouts.
+
+    Args:
+        image: RGB.
+        side: its shorter side is made no longer than this.
+        stream: where the cutouts' places are drawn from.
+    """
+    from torchvision.transforms import functional as TF
+
+    image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
+    make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
+    cutouts = make_cutouts(TF.to_tensor(image)[None], [stream]).to(device)
+    return F.normalize(model.encode_image(make_normalize(device)(cutouts)).float(), dim=-1)
+
+
+def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:
+    """The normalised weighted sum [1, D] of the prompts' embeddings.
+
+    Args:
+        prompts: the embeddings of each, [N, D], and its weight, which is shared out among its N
+            rows. All weights are divided by the absolute value of their sum.
+
+    Raises:
+        ValueError: the weights sum to 0, or are too large for fp32.
+    """
+    embeds = torch.cat([embed for embed, _ in prompts])
+    rows = [weight / len(embed) for embed, weight in prompts for _ in range(len(embed))]
+    weights = torch.tensor(rows, device=embeds.device)
+    total = weights.sum().abs()
+    if total < 1e-3:
+        raise ValueError("the prompts' weights sum to 0; change one of them")
+    if not (weights.isfinite().all() and total.isfinite()):
+        raise ValueError("the prompts' weights are too large; scale them down")
+    return F.normalize((embeds * (weights / total)[:, None]).sum(0, keepdim=True), dim=-1)

@@ -1,0 +1,305 @@
+"""How an image was made: the record that goes into its file, and back out of it.
+
+There are two forms: the line of parameters that the image tools of this field read, and one JSON
+object with everything.
+"""
+
+import io
+import json
+import re
+import shlex
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from .version import __version__
+
+PROGRAM = "v-diffusion"  # also the JSON's key
+INFOTEXT = "parameters"  # the PNG chunk that the tools look for
+SHORT_HASH = 10  # the hexadecimal digits of a hash that the tools show
+EXIF_LIMIT = 65533  # what fits into one segment of a JPEG
+IMAGE_DESCRIPTION, EXIF_IFD, USER_COMMENT = 0x010E, 0x8769, 0x9286
+ASCII, LONG, UNDEFINED = 2, 4, 7  # EXIF's types
+
+
+class MetadataError(ValueError):
+    """The record doesn't fit into the file. Its text is the message, less the file's name."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the images of a run have in common.
+
+    Args:
+        prompts: text and weight of each text prompt.
+        images: path or address, weight and SHA-256 of each image prompt.
+        model, clip: the models' names.
+        model_sha256, clip_sha256: the hashes of their files, in hexadecimal, whole or cut.
+        steps, eta, clip_guidance_scale: of the sampling.
+        width, height: the images' size in pixels.
+        torch_version: PyTorch's version.
+        command: the program and its arguments, less those for the seed, the number of images and
+            where they go.
+        version: this program's version.
+    """
+
+    prompts: tuple[tuple[str, float], ...]
+    images: tuple[tuple[str, float, str], ...]
+    model: str
+    model_sha256: str
+    clip: str
+    clip_sha256: str
+    steps: int
+    eta: float
+    clip_guidance_scale: float
+    width: int
+    height: int
+    torch_version: str
+    command: tuple[str, ...]
+    version: str = __version__
+
+
+def program_version() -> str:
+    """This program's version."""
+    return __version__
+
+
+def command_line(command: tuple[str, ...], seed: int) -> str:
+    """A line for a shell that makes the image of this seed, and it alone."""
+    options = ["--seed", str(seed), "-n", "1"]
+    # What comes after a "--" would be a prompt.
+    end = command.index("--") if "--" in command else len(command)
+    return shlex.join([*command[:end], *options, *command[end:]])
+
+
+def record(settings: Settings, seed: int, index: int) -> dict[str, Any]:
+    """How one image was made, ready for JSON.
+
+    Args:
+        settings: the run's.
+        seed: this very image's.
+        index: its place in the run, from 0.
+    """
+    return {
+        "program": PROGRAM,
+        "version": settings.version,
+        "torch": settings.torch_version,
+        "prompts": [{"text": text, "weight": weight} for text, weight in settings.prompts],
+        "images": [
+            {"image": str(image), "weight": weight, "sha256": sha256}
+            for image, weight, sha256 in settings.images
+        ],
+        "model": settings.model,
+        "model_sha256": settings.model_sha256,
+        "clip": settings.clip,
+        "clip_sha256": settings.clip_sha256,
+        "sampler": "DDIM",
+        "seed": seed,
+        "index": index,
+        "steps": settings.steps,
+        "eta": settings.eta,
+        "clip_guidance_scale": settings.clip_guidance_scale,
+        "width": settings.width,
+        "height": settings.height,
+        "command": command_line(tuple(settings.command), seed),
+    }
+
+
+def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record decides how its image looks, by names to tell the user.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is no record of this program.
+    """
+    flat = {}
+    for i, prompt in enumerate(record["prompts"], 1):
+        flat[f"prompt {i}"] = prompt["text"]
+        flat[f"prompt {i}'s weight"] = prompt["weight"]
+    for i, image in enumerate(record["images"], 1):
+        # Not its path: the same picture may have moved.
+        flat[f"image prompt {i}'s SHA-256"] = image["sha256"]
+        flat[f"image prompt {i}'s weight"] = image["weight"]
+    flat["the model's SHA-256"] = record["model_sha256"]
+    flat["CLIP's SHA-256"] = record["clip_sha256"]
+    for name in ("sampler", "seed", "steps", "eta", "clip_guidance_scale", "width", "height"):
+        flat[name.replace("_", " ")] = record[name]
+    # Another version of this program may make another picture of the same settings. PyTorch's
+    # version and the device only round differently, and to go on elsewhere is what a run is resumed
+    # for; index, command and the models' names say nothing that seed, settings and hashes don't.
+    flat["the program's version"] = record["version"]
+    return flat
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The first setting in which two records differ: its name and both values, for the user.
+
+    Returns:
+        None if their images are made with the same settings.
+
+    Raises:
+        KeyError, TypeError, AttributeError: one is no record of this program.
+    """
+    olds, news = flat_settings(there), flat_settings(here)
+
+    def show(values: dict[str, Any], name: str) -> str:
+        return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
+
+    for name in {**news, **olds}:
+        if name not in olds or name not in news or olds[name] != news[name]:
+            return name, show(olds, name), show(news, name)
+    return None
+
+
+def number(value: float) -> str:
+    """A number in as few digits as tell it from all others."""
+    return repr(value).removesuffix(".0")
+
+
+def weighted(text: str, weight: float) -> str:
+    return text if weight == 1 else f"{text}:{number(weight)}"
+
+
+def quote(text: str) -> str:
+    """A value as the format has it: in quotes if a comma, a colon or a newline is in it."""
+    plain = not re.search(r"[,:\n\r]", text) and text == text.strip() and text[:1] != '"'
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def infotext(record: Mapping[str, Any]) -> str:
+    """A record in the format of AUTOMATIC1111's web interface, which many tools read.
+
+    The prompts come first, each on its line. Those with a negative weight are the negative prompt.
+    The last line is the parameters. What has no name in the format has one of ours.
+    """
+    prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
+    lines = [weighted(text, weight) for text, weight in prompts if weight >= 0]
+    negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
+    if negative:
+        lines.append("Negative prompt: " + "\n".join(negative))
+    values = {
+        "Steps": str(record["steps"]),
+        "Sampler": record["sampler"],
+        # The one name that the format has for how strongly a picture is guided.
+        "CFG scale": number(record["clip_guidance_scale"]),
+        "Seed": str(record["seed"]),
+        "Size": f"{record['width']}x{record['height']}",
+        "Model hash": record["model_sha256"][:SHORT_HASH],
+        "Model": record["model"],
+    }
+    if record["eta"]:
+        values["Eta DDIM"] = number(record["eta"])
+    values["CLIP hash"] = record["clip_sha256"][:SHORT_HASH]
+    values["CLIP"] = record["clip"]
+    for i, image in enumerate(record["images"], 1):
+        values[f"Image {i}"] = weighted(image["image"], image["weight"])
+        values[f"Image {i} hash"] = image["sha256"][:SHORT_HASH]
+    values["Version"] = f"{record['program']} {record['version']}"
+    lines.append(", ".join(f"{name}: {quote(value)}" for name, value in values.items()))
+    # A path or a prompt from the shell can hold bytes that are no text.
+    return "\n".join(lines).encode("utf-8", "replace").decode("utf-8")
+
+
+def exif(description: bytes, comment: bytes) -> bytes:
+    """An EXIF block with an ImageDescription and a UserComment, each of more than 4 bytes.
+
+    Pillow would give the comment the type BYTE, which readers of UserComment take for no text.
+    """
+    description += b"\0"
+    padding = b"\0" * (len(description) % 2)
+    sub_ifd = 8 + 2 + 2 * 12 + 4
+    data = sub_ifd + 2 + 12 + 4
+    after = data + len(description + padding)
+    parts = [
+        b"Exif\0\0MM",
+        struct.pack(">HI", 42, 8),
+        struct.pack(">H", 2),
+        struct.pack(">HHII", IMAGE_DESCRIPTION, ASCII, len(description), data),
+        struct.pack(">HHII", EXIF_IFD, LONG, 1, sub_ifd),
+        struct.pack(">I", 0),
+        struct.pack(">H", 1),
+        struct.pack(">HHII", USER_COMMENT, UNDEFINED, len(comment), after),
+        struct.pack(">I", 0),
+        description + padding,
+        comment,
+    ]
+    return b"".join(parts)
+
+
+def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
+    """The options with which `Image.save` writes a record into a file.
+
+    A PNG has the chunks `parameters` and `v-diffusion`. A JPEG or WebP has the parameters in EXIF's
+    UserComment and, in its ImageDescription, a JSON object whose one key is `v-diffusion`.
+
+    Args:
+        format: "PNG", "JPEG" or "WEBP".
+
+    Raises:
+        MetadataError: it is too long for the format.
+    """
+    # JSON in ASCII: no reader can get its encoding wrong, and no byte from a shell is lost.
+    if format == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text(INFOTEXT, infotext(record))
+        chunks.add_text(PROGRAM, json.dumps(record))
+        return {"pnginfo": chunks}
+    comment = b"UNICODE\0" + infotext(record).encode("utf-16-be")
+    block = exif(json.dumps({PROGRAM: record}).encode(), comment)
+    if format == "JPEG" and len(block) > EXIF_LIMIT:
+        raise MetadataError(
+            "the prompts are too long for a JPEG's metadata; "
+            "shorten them, write .png or .webp, or leave the metadata out with --no-metadata"
+        )
+    return {"exif": block}
+
+
+def cut_short(content: bytes, format: str | None) -> bool:
+    """Whether the end of a file is missing where Pillow wouldn't miss it.
+
+    Something more after the end is no fault.
+    """
+    if format == "PNG":
+        return b"IEND\xaeB`\x82" not in content
+    if format == "JPEG":
+        return b"\xff\xd9" not in content
+    if format == "WEBP":
+        return len(content) < 8 + int.from_bytes(content[4:8], "little")
+    return False
+
+
+def decode(content: bytes) -> Image.Image | None:
+    """The image in a file's bytes, loaded, or None if it is damaged, truncated or no image."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()  # a PNG's checksums, which loading passes over
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            return None if cut_short(content, image.format) else image
+    except Exception:  # of damaged data Pillow's decoders raise nearly anything
+        return None
+
+
+def record_in(image: Image.Image) -> dict[str, Any] | None:
+    """The record that came with a loaded image, None if there is none."""
+    try:
+        if image.format == "PNG":
+            found = json.loads(image.info[PROGRAM])
+        else:
+            found = json.loads(image.getexif()[IMAGE_DESCRIPTION])[PROGRAM]
+    except Exception:  # the file may be anyone's, with anything in these places
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The record in a finished file, None if it has none or is not whole.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    image = decode(Path(path).read_bytes())
+    return None if image is None else record_in(image)

@@ -1,0 +1,189 @@
+"""Batches of images: where they go, what they carry, how a run is resumed."""
+
+import json
+import random
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from diffusion import metadata
+
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
+PICTURE = ROOT / "tests" / "data" / "e2e" / "prompt.png"
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_pattern_says_where_images_go(clip_sample, tmp_path):
+    pattern = "new/folder/{seed}-{i:03}.webp"
+    done = clip_sample("a", *QUICK, "-n", "2", "--seed", "7", "--output", pattern)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "new/folder/7-000.webp\nnew/folder/8-001.webp\n"
+    for name in done.stdout.split():
+        with Image.open(tmp_path / name) as image:
+            assert (image.format, image.size) == ("WEBP", (64, 64))
+    assert metadata.read(tmp_path / "new/folder/8-001.webp")["seed"] == 8
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        ("same.png", "images 0 and 1 would both be same.png; put {i} or {seed} in it"),
+        ("{i}.bmp", "its end says no format; there are .png, .jpg, .jpeg, .webp"),
+        ("{n}.png", "there is no field {n}, only {i} and {seed}"),
+        ("file/{i}.png", "file can't be a folder"),
+    ],
+)
+def test_a_bad_pattern_is_told_before_anything_is_loaded(clip_sample, tmp_path, pattern, message):
+    (tmp_path / "file").write_text("in the way")
+    done = clip_sample("a", *QUICK, "-n", "2", "--output", pattern)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("clip_sample.py: --output: ") and message in line
+
+
+def test_the_command_in_an_image_makes_just_this_image_again(clip_sample, tmp_path):
+    prompts = ("-heart: half:0.5", "it's a fox")
+    options = ("--images", f"{PICTURE}:0.75", *QUICK, "--eta", "0.5", "-cs", "20", "--steps", "3")
+    done = clip_sample(*options, "-n", "3", "--seed", "4", "--", *prompts)
+    assert done.returncode == 0, done.stderr
+    record = metadata.read(tmp_path / "out_00002.png")
+    assert record["seed"] == 6 and record["index"] == 2
+    assert record["prompts"][0] == {"text": "-heart: half", "weight": 0.5}
+    first = Image.open(tmp_path / "out_00002.png")
+    assert first.text["parameters"].startswith("-heart: half:0.5\nit's a fox\nSteps: 3, ")
+    assert json.loads(first.text["v-diffusion"]) == record
+
+    program, *arguments = shlex.split(record["command"])
+    assert program == "./clip_sample.py"
+    done = clip_sample(*arguments)
+    assert done.returncode == 0, done.stderr
+    again = Image.open(tmp_path / "out_00000.png")
+    assert np.array_equal(np.asarray(again), np.asarray(first))
+
+
+def test_no_metadata(clip_sample, tmp_path):
+    assert clip_sample("a", *QUICK, "--no-metadata").returncode == 0
+    assert Image.open(tmp_path / "out_00000.png").info == {}
+
+
+def test_resume_makes_only_what_is_missing(clip_sample, tmp_path):
+    run = ("a fox", *QUICK, "-n", "5", "-bs", "2")
+    assert clip_sample(*run).returncode == 0
+    whole = contents(tmp_path)
+    (tmp_path / "out_00001.png").unlink()
+    damaged = tmp_path / "out_00003.png"
+    damaged.write_bytes(whole["out_00003.png"][:-100])
+    kept = (tmp_path / "out_00000.png").stat().st_mtime_ns
+
+    done = clip_sample(*run, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(f"out_{i:05}.png\n" for i in range(5))
+    assert contents(tmp_path) == whole
+    assert (tmp_path / "out_00000.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("--steps", "2"), "steps is 1 there and 2 here"),
+        (("--seed", "1"), "seed is 0 there and 1 here"),
+        (("--eta", "1"), "eta is 0.0 there and 1.0 here"),
+        (("fox",), 'prompt 1 is "a" there and "fox" here'),
+    ],
+)
+def test_resume_of_another_run_names_the_difference(clip_sample, tmp_path, change, message):
+    assert clip_sample("a", *QUICK).returncode == 0
+    before = contents(tmp_path)
+    prompt = () if change == ("fox",) else ("a",)
+    done = clip_sample(*prompt, *QUICK, *change, "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert "out_00000.png has other settings" in last and message in last
+    assert contents(tmp_path) == before
+
+
+def test_a_run_killed_ten_times_ends_with_the_same_files(clip_sample, tmp_path):
+    run = ("a red heart", *QUICK, "--eta", "1", "-n", "200", "-bs", "4", "--steps", "2")
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    done = clip_sample(*run, "--output", "through/{i}.png")
+    assert done.returncode == 0, done.stderr
+    rng = random.Random(0)
+    command = [sys.executable, ROOT / "clip_sample.py", *run, "--output", "killed/{i}.png"]
+    for _ in range(10):
+        with subprocess.Popen(
+            [*command, "--resume"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            # Any moment from its first new image on, so that each try gets a bit further.
+            there = len(list(killed.glob("*.png"))) if killed.exists() else 0
+            while process.poll() is None and len(list(killed.glob("*.png"))) <= there:
+                time.sleep(0.01)
+            time.sleep(rng.random() * 0.3)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    assert 0 < len(list(killed.glob("*.png"))) < 200
+    done = clip_sample(*run, "--output", "killed/{i}.png", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert contents(killed) == contents(through)
+
+
+def limited(*arguments: str, cwd, limit: tuple[int, int]) -> subprocess.CompletedProcess:
+    """Runs the script under a limit of the system's."""
+    return subprocess.run(
+        [sys.executable, ROOT / "clip_sample.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(limit[0], (limit[1], limit[1])),
+    )
+
+
+def test_a_full_disk_ends_with_a_message(tmp_path):
+    """No file may be longer than 500 bytes: an image is, and a try at writing is not."""
+    run = ("a", *QUICK, "-n", "2")
+    done = limited(*run, cwd=tmp_path, limit=(resource.RLIMIT_FSIZE, 500))
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert "can't write out_00000.png: File too large" in last
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_of_memory_says_what_would_help(tmp_path):
+    many = ("a", *QUICK, "-n", "400000", "-bs", "400000", "-cs", "1")
+    done = limited(*many, cwd=tmp_path, limit=(resource.RLIMIT_AS, 12 * 2**30))
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    advice = "what would help: a smaller --batch-size, --clip-guidance-scale 0"
+    assert last == f"clip_sample.py: out of memory on cpu; {advice}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lost_folder_does_not_lose_the_images_before(tmp_path):
+    """The second of two folders goes away while the first image is made."""
+    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "3"]
+    with subprocess.Popen(
+        [*command, "--output", "{i}/a.png"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (tmp_path / "2").exists():
+            time.sleep(0.01)
+        (tmp_path / "1").rmdir()
+        (tmp_path / "1").write_text("in the way")
+        stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (1, "0/a.png\n")
+    assert "can't write 1/a.png: Not a directory" in stderr.splitlines()[-1]
+    assert Image.open(tmp_path / "0/a.png").size == (64, 64)

@@ -1,0 +1,404 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_python
+from PIL import Image
+from test_metadata import PLAIN, SETTINGS
+
+from diffusion import metadata, output
+from diffusion.metadata import record
+from diffusion.output import BadOutput, WriteFailed
+from diffusion.shell import RunError, UserError
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+PICTURE = Image.fromarray(LEVELS)
+RECORD = record(PLAIN, 7, 0)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG")
+
+# Writes 200 small images to the folder, as a resumed run does, and says each one's number.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from diffusion import output
+from diffusion.metadata import Settings, record
+
+settings = Settings(
+    prompts=(("red apple", 1.0),), images=(), model="m", model_sha256="a" * 64, clip="c",
+    clip_sha256="b" * 64, steps=50, eta=0.0, clip_guidance_scale=0.0, width=24, height=24,
+    torch_version="2", command=("x",),
+)
+paths = output.paths(sys.argv[1] + "/made/{i:03}.png", 200, 5)
+output.prepare(paths)
+for i, path in enumerate(paths):
+    made = record(settings, 5 + i, i)
+    if not output.is_done(path, made):
+        levels = np.random.default_rng(5 + i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        output.write(Image.fromarray(levels), path, made)
+        print(i, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """The test's own folder, where it runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def message(pattern: str, n: int = 2) -> str:
+    with pytest.raises(BadOutput) as caught:
+        output.paths(pattern, n, 7)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_errors_have_the_exit_status_of_their_kind():
+    assert issubclass(BadOutput, (output.OutputError)) and issubclass(BadOutput, UserError)
+    assert issubclass(WriteFailed, (output.OutputError)) and issubclass(WriteFailed, RunError)
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        (output.PATTERN, ["out_00000.png", "out_00001.png", "out_00002.png"]),
+        ("a/{seed}.webp", ["a/7.webp", "a/8.webp", "a/9.webp"]),
+        ("{{{i:x}}}_{seed:+}.JPG", ["{0}_+7.JPG", "{1}_+8.JPG", "{2}_+9.JPG"]),
+        ("{i:*>3}.jpeg", ["**0.jpeg", "**1.jpeg", "**2.jpeg"]),
+        ("{i}/x.png", ["0/x.png", "1/x.png", "2/x.png"]),
+    ],
+)
+def test_paths(pattern, expected):
+    assert output.paths(pattern, 3, 7) == [Path(path) for path in expected]
+
+
+def test_one_image_needs_no_field():
+    assert output.paths("x.png", 1, 7) == [Path("x.png")]
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        ("{n}.png", "there is no field {n}, only {i} and {seed}"),
+        ("{}.png", "there is no field {}, only {i} and {seed}"),
+        ("{0}.png", "there is no field {0}, only {i} and {seed}"),
+        ("{i.real}.png", "there is no field {i.real}, only {i} and {seed}"),
+        ("{seed[0]}.png", "there is no field {seed[0]}, only {i} and {seed}"),
+        ("{i.png", "a brace has no counterpart; for a brace itself write {{ or }}"),
+        ("i}.png", "a brace has no counterpart; for a brace itself write {{ or }}"),
+        ("{i:5q}.png", "':5q' is no format of a whole number; write {i} or {i:05}"),
+        ("{i:.2f}.png", "':.2f' is no format of a whole number; write {i} or {i:05}"),
+        ("{i:c}.png", "':c' is no format of a whole number; write {i} or {i:05}"),
+        ("{i!r}.png", "'!r' is no format of a whole number; write {i} or {i:05}"),
+        ("{i:{seed}}.png", "':{seed}' is no format of a whole number; write {i} or {i:05}"),
+        ("{i:09999999999}.png", "':09999999999' is no format of a whole number; write {i} or "
+         "{i:05}"),
+        ("{seed:,x}.png", "{seed:,x}: Cannot specify ',' with 'x'"),
+        ("{i}.gif", "its end says no format; there are .png, .jpg, .jpeg, .webp"),
+        ("{i}", "its end says no format; there are .png, .jpg, .jpeg, .webp"),
+        ("a/.png", "the name before .png is empty"),
+        ("{i}.png/", "0.png/ is a folder; name the files in it: 0.png/out_{i:05}.png"),
+        ("{i}\0.png", "there is a NUL character in it"),
+        ("x.png", "images 0 and 1 would both be x.png; put {i} or {seed} in it"),
+        ("a{i}/../x.png", "images 0 and 1 would both be a1/../x.png; put {i} or {seed} in it"),
+    ],
+)  # fmt: skip
+def test_bad_patterns(pattern, expected):
+    shown = pattern if pattern.isprintable() else repr(pattern)
+    assert message(pattern) == f"--output: {shown}: {expected}"
+
+
+def test_an_empty_pattern():
+    assert message("") == "--output: '': the name is empty"
+
+
+def test_a_pattern_with_a_newline_is_told_in_one_line():
+    assert message("a\nb") == (
+        r"--output: 'a\nb': its end says no format; there are .png, .jpg, .jpeg, .webp"
+    )
+
+
+def test_a_pattern_that_names_a_folder(folder):
+    (folder / "1.png").mkdir()
+    hint = "is a folder; name the files in it: 1.png/out_{i:05}.png"
+    assert message("{i}.png") == f"--output: {{i}}.png: 1.png {hint}"
+    assert message("1.png", 1) == f"--output: 1.png: 1.png {hint}"
+
+
+def test_a_pattern_that_names_a_pipe(folder):
+    os.mkfifo(folder / "0.png")
+    assert message("{i}.png") == "--output: {i}.png: 0.png is no ordinary file"
+
+
+def test_two_names_of_a_folder_are_one(folder):
+    (folder / "0").mkdir()
+    (folder / "1").symlink_to("0")
+    assert message("{i}/x.png") == (
+        "--output: {i}/x.png: images 0 and 1 would both be 1/x.png; put {i} or {seed} in it"
+    )
+
+
+def test_prepare_makes_the_folders_and_leaves_nothing_else(folder):
+    output.prepare(output.paths("a/{seed}/{i}.png", 2, 7))
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == [
+        "a",
+        "a/7",
+        "a/8",
+    ]
+    output.prepare(output.paths("a/{seed}/{i}.png", 2, 7))
+
+
+@pytest.mark.parametrize("pattern", ["file/x.png", "file/deeper/x.png"])
+def test_prepare_where_a_file_has_the_folders_name(folder, pattern):
+    (folder / "file").write_text("")
+    with pytest.raises(BadOutput) as caught:
+        output.prepare([Path(pattern)])
+    assert str(caught.value) == (
+        f"--output: {Path(pattern).parent} can't be a folder: a file has its name, or its parent's"
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write to")
+def test_prepare_where_not_even_root_can_write():
+    with pytest.raises(BadOutput) as caught:
+        output.prepare([Path("/proc/x.png")])
+    assert str(caught.value) == "--output: can't write to /proc: No such file or directory"
+
+
+def test_prepare_tries_the_longest_name(folder):
+    with pytest.raises(BadOutput) as caught:
+        output.prepare(output.paths("{i}" + "x" * 250 + ".png", 2, 7))
+    assert str(caught.value) == "--output: can't write to .: File name too long"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_write_in_every_format(folder, suffix):
+    path = folder / f"x{suffix}"
+    output.write(PICTURE, path, RECORD)
+    assert names(folder) == [path.name]
+    assert metadata.read(path) == RECORD
+    with Image.open(path) as image:
+        assert image.format == output.FORMATS[suffix.lower()]
+        levels = np.asarray(image.convert("RGB"))
+    if suffix in (".jpg", ".jpeg"):
+        # Full colour resolution: with the colours of 2x2 pixels averaged it would be 50.
+        assert np.abs(levels.astype(int) - LEVELS).mean() < 5
+    else:
+        assert (levels == LEVELS).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_the_same_image_is_the_same_file(folder, suffix):
+    for name in ("a", "b"):
+        output.write(PICTURE, folder / (name + suffix), RECORD)
+    a, b = (folder / (name + suffix) for name in ("a", "b"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_no_metadata(folder, suffix):
+    path = folder / f"x{suffix}"
+    output.write(PICTURE, path, None)
+    content = path.read_bytes()
+    assert metadata.read(path) is None
+    for word in (b"tEXt", b"iTXt", b"Exif", b"EXIF", b"UNICODE", b"v-diffusion"):
+        assert word not in content
+
+
+def test_a_record_that_does_not_fit_is_the_users_to_change(folder):
+    made = RECORD | {"prompts": [{"text": "x" * 30_000, "weight": 1.0}]}
+    with pytest.raises(BadOutput) as caught:
+        output.write(PICTURE, Path("x.jpg"), made)
+    assert str(caught.value).startswith("x.jpg: the prompts are too long for a JPEG's metadata; ")
+    assert names(folder) == []
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C, without pytest's taking it for one."""
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Interrupted()])
+def test_what_goes_wrong_leaves_the_old_file_and_no_other(folder, monkeypatch, function, error):
+    path = Path("x.png")
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        assert len(names(folder)) == 2
+        raise error
+
+    monkeypatch.setattr(os, function, fail)
+    expected = WriteFailed if isinstance(error, OSError) else Interrupted
+    with pytest.raises(expected) as caught:
+        output.write(PICTURE, path, RECORD)
+    assert names(folder) == ["x.png"]
+    assert path.read_text() == "old"
+    if expected is WriteFailed:
+        assert str(caught.value) == (
+            "can't write x.png: No space left on device; the images before it are whole, "
+            "and --resume goes on with this one"
+        )
+
+
+def test_a_lost_folder():
+    output.prepare([Path("a/x.png")])
+    os.rmdir("a")
+    with pytest.raises(WriteFailed) as caught:
+        output.write(PICTURE, Path("a/x.png"), RECORD)
+    assert str(caught.value) == (
+        "can't write a/x.png: No such file or directory; the images before it are whole, "
+        "and --resume goes on with this one"
+    )
+
+
+def test_a_disk_that_takes_only_the_beginning(folder):
+    code = """
+import resource
+from pathlib import Path
+from PIL import Image
+from diffusion import output, shell
+import sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+def run():
+    output.write(Image.new("RGB", (16, 16)), Path("small.png"), None)
+    output.write(Image.effect_noise((64, 64), 90), Path("large.png"), None)
+
+sys.exit(shell.exit_status("program", run))
+"""
+    result = run_python("-c", code, cwd=folder)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "program: can't write large.png: File too large; the images before it are whole, "
+        "and --resume goes on with this one\n",
+    )
+    assert names(folder) == ["small.png"]
+    assert metadata.decode(Path("small.png").read_bytes()).size == (16, 16)
+
+
+def test_drafts_of_dead_processes_are_removed(folder):
+    dead = dead_pid()
+    kept = [
+        f".x.png.{os.getppid()}.partial",  # alive
+        f".y.png.{dead}.partial",  # another file's
+        ".x.png.a.partial",
+        f"x.png.{dead}.partial",
+    ]
+    for name in [*kept, f".x.png.{dead}.partial", f".x.png.{os.getpid()}.partial"]:
+        (folder / name).write_text("")
+    (folder / ".x.png.99999999999999999999.partial").write_text("")
+    output.write(PICTURE, Path("x.png"), RECORD)
+    assert names(folder) == sorted([*kept, "x.png"])
+    output.prepare([Path("x.png"), Path("y.png")])
+    assert names(folder) == sorted([*(name for name in kept if name[1] != "y"), "x.png"])
+
+
+def test_killed_between_the_draft_and_its_name(folder):
+    output.write(PICTURE, Path("x.png"), RECORD)
+    old = Path("x.png").read_bytes()
+    code = """
+import os, signal
+from pathlib import Path
+from PIL import Image
+from diffusion import output
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+output.write(Image.new("L", (8, 8)), Path("x.png"), None)
+"""
+    assert run_python("-c", code, cwd=folder).returncode == -signal.SIGKILL
+    assert len(names(folder)) == 2
+    assert Path("x.png").read_bytes() == old
+    output.write(PICTURE, Path("x.png"), RECORD)
+    assert names(folder) == ["x.png"]
+
+
+def test_is_done_of_no_file():
+    assert output.is_done(Path("x.png"), RECORD) is False
+    assert output.is_done(Path("nowhere/x.png"), RECORD) is False
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_is_done(suffix):
+    path = Path(f"x{suffix}")
+    output.write(PICTURE, path, RECORD)
+    assert output.is_done(path, RECORD) is True
+    content = path.read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert output.is_done(path, RECORD) is False
+
+
+def test_is_done_of_other_settings():
+    output.write(PICTURE, Path("x.png"), RECORD)
+    with pytest.raises(BadOutput) as caught:
+        output.is_done(Path("x.png"), RECORD | {"steps": 25})
+    assert str(caught.value) == (
+        "--resume: x.png has other settings: steps is 50 there and 25 here; "
+        "give another --output, or write over it without --resume"
+    )
+    with pytest.raises(BadOutput) as caught:
+        output.is_done(Path("x.png"), record(SETTINGS, 7, 0))
+    assert "x.png has other settings: prompt 2 is nothing there and " in str(caught.value)
+
+
+@pytest.mark.parametrize("made", [None, {}, {"prompts": 3}, {"prompts": ["a"]}])
+def test_is_done_of_unknown_settings(made, monkeypatch):
+    output.write(PICTURE, Path("x.png"), None)
+    monkeypatch.setattr(output, "record_in", lambda _: made)
+    with pytest.raises(BadOutput) as caught:
+        output.is_done(Path("x.png"), RECORD)
+    assert str(caught.value) == (
+        "--resume: x.png does not say how it was made; "
+        "give another --output, or write over it without --resume"
+    )
+
+
+def test_is_done_of_what_can_not_be_read(folder):
+    (folder / "x.png").mkdir()
+    with pytest.raises(BadOutput) as caught:
+        output.is_done(Path("x.png"), RECORD)
+    assert str(caught.value) == "can't read x.png: Is a directory"
+
+
+def test_killed_ten_times_and_resumed(folder):
+    rng = random.Random(0)
+    for _ in range(10):
+        # The writer has at least 20 images to go, so it is always killed before its end.
+        arguments = [sys.executable, "-c", WRITER, str(folder / "killed")]
+        environment = os.environ | {"PYTHONPATH": str(Path(output.__file__).parents[1])}
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as process:
+            for _ in range(rng.randint(1, 14)):
+                assert process.stdout.readline()
+            time.sleep(rng.random() * 0.002)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    begun = len([name for name in names(folder / "killed/made") if name[0] != "."])
+    last = run_python("-c", WRITER, folder / "killed", cwd=folder)
+    whole = run_python("-c", WRITER, folder / "whole", cwd=folder)
+    assert (last.returncode, len(last.stdout.split())) == (0, 200 - begun)
+    assert (whole.returncode, len(whole.stdout.split())) == (0, 200)
+    ended, through = (
+        {path.name: path.read_bytes() for path in (folder / name / "made").iterdir()}
+        for name in ("killed", "whole")
+    )
+    assert len(through) == 200
+    assert ended == through
