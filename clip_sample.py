@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -156,8 +156,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             setattr(args, name, value)
     if not args.prompts and not args.images:
         parser.error("no prompt: give at least one text, or an image with --images")
+    if abs(sum(parse_prompt(prompt)[1] for prompt in args.prompts + args.images)) < 1e-3:
+        parser.error("the prompts' weights sum to 0; change one of them")
     if args.seed + args.n - 1 > LAST_SEED:
         parser.error(f"the last image's seed would be beyond {LAST_SEED}: take a smaller --seed")
+    if args.resume and args.no_metadata:
+        parser.error("--resume needs what --no-metadata leaves out: how the images were made")
     for option in ("checkpoint", "clip_checkpoint"):
         path = getattr(args, option)
         if path is not None and not Path(path).is_file():
@@ -382,6 +386,8 @@ def sample_all(args: argparse.Namespace) -> None:
     hashes = start_hashing(files)
     _, height, width = get_model(args.model).shape
 
+    from importlib.metadata import version
+
     def record(i: int) -> dict[str, Any]:
         """How image i is made."""
         settings = metadata.Settings(
@@ -401,6 +407,8 @@ def sample_all(args: argparse.Namespace) -> None:
         )
         return metadata.record(settings, args.seed + i, i)
 
+    if not args.no_metadata:
+        output.check_room(paths[-1], partial(record, args.n - 1))
     done = {i for i in range(args.n) if args.resume and output.is_done(paths[i], record(i))}
     with memory_advice(args, device):
         draw = make_draw(args, texts, images, files, device) if len(done) < args.n else None

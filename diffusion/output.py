@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from string import Formatter
@@ -203,6 +203,19 @@ def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -
     file = io.BytesIO()
     image.save(file, format, **OPTIONS[format], **embedded)
     return file.getvalue()
+
+
+def check_room(path: Path, metadata: Callable[[], Mapping[str, Any]]) -> None:
+    """Makes sure, before anything is sampled, that a record fits into a file of this format.
+
+    Args:
+        metadata: gives the record, which is asked for only where the format has a limit.
+
+    Raises:
+        BadOutput: it doesn't.
+    """
+    if FORMATS[path.suffix.lower()] == "JPEG":
+        encode(Image.new("RGB", (1, 1)), path, metadata())
 
 
 def write(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> None:

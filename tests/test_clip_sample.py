@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
+from checkpoints import store
+
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "3")
 
 
@@ -96,8 +98,40 @@ def test_an_image_prompt_over_http_is_the_one_on_disk(clip_sample, tmp_path, add
     np.testing.assert_array_equal(over_http, levels(tmp_path / "out_00000.png"))
 
 
+def test_an_address_without_a_picture_is_told(clip_sample, tmp_path, address):
+    done = clip_sample("--images", f"{address}/none.png", *QUICK)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert f"image prompt {address}/none.png: the server answers 404 (Not Found)" in line
+
+
+@pytest.mark.skipif((store.FOLDER / "cc12m_1.pth").exists(), reason="cc12m_1.pth is here")
+def test_without_a_network_one_message_says_it_all(clip_sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
+    done = clip_sample("a")
+    assert (done.returncode, done.stdout) == (1, "")
+    line = done.stderr.splitlines()[-1]
+    card = store.cards()["cc12m_1"]
+    for part in ("cc12m_1.pth", str(store.FOLDER), *card.urls, card.sha256, "--model emoji_64"):
+        assert part in line
+    assert not list(store.FOLDER.glob("cc12m_1*"))
+
+
+def test_a_text_beyond_77_tokens_is_cut_with_a_warning(clip_sample, tmp_path):
+    done = clip_sample("fox " * 100, *QUICK)
+    assert done.returncode == 0
+    warning = 'warning: a prompt is beyond 77 tokens and is cut after "...'
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith(warning))
+    assert line.endswith('fox fox fox"')
+    assert clip_sample("", *QUICK).returncode == 0
+
+
 MISTAKES = [
     ((), "no prompt: give at least one text"),
+    (("a:1", "b:-1"), "the prompts' weights sum to 0; change one of them"),
+    (("a", "--images", "b:-1"), "the prompts' weights sum to 0; change one of them"),
+    (("--images", "none.png"), "image prompt none.png: there is no such file"),
+    (("--images", "none.png:0.5", "--seed", "1"), "image prompt none.png: there is no such file"),
     (("a", "--model", "nothing"), "invalid choice: 'nothing'"),
     (("a", "--steps", "many"), "'many' is not a whole number of at least 1"),
     (("a", "--steps", "0"), "'0' is not a whole number of at least 1"),
@@ -109,6 +143,7 @@ MISTAKES = [
     (("a", "--seed", "-1"), "'-1' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64 - 1), "-n", "2"), "take a smaller --seed"),
+    (("a", "--resume", "--no-metadata"), "--resume needs what --no-metadata leaves out"),
     (("a", "--checkpoint", "none.pth"), "--checkpoint: none.pth is not a file"),
     (("a", "--clip-checkpoint", "."), "--clip-checkpoint: . is not a file"),
 ]
@@ -126,7 +161,7 @@ def test_a_mistake_is_told_in_one_line(clip_sample, tmp_path, arguments, message
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("a:1", "b:-1"), "the prompts' weights sum to 0"),
+        (("a:1e39", "b:1"), "the prompts' weights are too large; scale them down"),
         (("a", "--device", "abacus"), "there is no 'abacus' here, only "),
         (("a", "--device", "cuda:99"), "there is no 'cuda:99' here, only "),
     ],
