@@ -259,9 +259,8 @@ def encode_prompts(
     for text, _ in texts:
         kept = clip.kept_text(text)
         if kept is not None:
-            shell.note(
-                f'a prompt is longer than CLIP\'s 77 tokens; it is cut after "...{kept[-40:]}"'
-            )
+            where = f'is cut after "...{kept[-40:]}"'
+            shell.note(f"warning: a prompt is longer than CLIP's 77 tokens and {where}")
     encoded = [(prompts.encode_text(clip_model, text, device), weight) for text, weight in texts]
 
     def target(seed: int) -> Tensor:

@@ -120,7 +120,7 @@ def test_without_a_network_one_message_says_it_all(clip_sample, tmp_path, monkey
 def test_a_text_beyond_77_tokens_is_cut_with_a_warning(clip_sample, tmp_path):
     done = clip_sample("fox " * 100, *QUICK)
     assert done.returncode == 0
-    warning = 'warning: a prompt is beyond 77 tokens and is cut after "...'
+    warning = "warning: a prompt is longer than CLIP's 77 tokens and is cut after \"..."
     (line,) = (line for line in done.stderr.splitlines() if line.startswith(warning))
     assert line.endswith('fox fox fox"')
     assert clip_sample("", *QUICK).returncode == 0
