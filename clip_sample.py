@@ -190,7 +190,8 @@ def pick_device(name: str | None) -> torch.device:
         device = torch.device(name or found[0])
     except RuntimeError:
         device = None
-    if device is None or not any(str(device) in (one, one.split(":")[0]) for one in found):
+    names = {name for one in found for name in (one, one.split(":")[0])}
+    if device is None or str(device) not in names:
         raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
     return device
 

@@ -177,8 +177,8 @@ def test_out_of_memory_says_what_would_help(tmp_path):
 
 
 def test_a_lost_folder_does_not_lose_the_images_before(tmp_path):
-    """The second of two folders goes away while the first image is made."""
-    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "3"]
+    """The second image's folder goes away while the batch is made."""
+    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "3", "-bs", "3"]
     with subprocess.Popen(
         [*command, "--output", "{i}/a.png"],
         cwd=tmp_path,

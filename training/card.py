@@ -72,6 +72,7 @@ def main() -> None:
         captions=sum(len(p.captions) for p in pictures),
         clip_steps=clip.Recipe.steps,
         clip_batch=clip.Recipe.batch,
+        text_steps=clip.TextRecipe.steps,
         steps_trained=unet.Recipe.steps,
         batch=unet.Recipe.batch,
         image_share=unet.Recipe.image_share,

@@ -22,7 +22,7 @@ from .state import restore, save_run
 
 @dataclass(frozen=True)
 class Recipe:
-    steps: int = 6200
+    steps: int = 5100
     batch: int = 32
     lr: float = 1.5e-3
     warmup: int = 150

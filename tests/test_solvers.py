@@ -1,0 +1,418 @@
+"""The samplers of few steps, on models whose v is known in closed form."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from diffusion import noise, sampling, solvers, utils
+
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2]).double()
+MEANS = torch.tensor([-0.8, 0.3, 1.2]).double()
+STDS = torch.tensor([0.3, 0.2, 0.4]).double()
+
+DRAWING = ["ddpm", "dpmpp_2m_sde"]
+DPMPP = ["dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"]
+
+# Single precision, which `sampling` computes v in, over tens of steps.
+NEAR = {"rtol": 0, "atol": 5e-5}
+
+
+def mixture(x: Tensor, t: Tensor) -> Tensor:
+    """v where every pixel is its own draw of a mixture of three normal distributions."""
+    levels = (utils.append_dims(a, x.ndim) for a in utils.t_to_alpha_sigma(t))
+    alpha, sigma = (a[..., None] for a in levels)
+    gap, var = x[..., None] - alpha * MEANS, alpha**2 * STDS**2 + sigma**2
+    share = (WEIGHTS.log() - gap**2 / (2 * var) - var.log() / 2).softmax(-1)
+    eps = sigma * gap / var
+    pred = MEANS + alpha * STDS**2 * gap / var
+    return (share * (alpha * eps - sigma * pred)).sum(-1)
+
+
+def ode(x: Tensor, begin: float, end: float, n: int = 400) -> Tensor:
+    """The flow dx / dt = (pi / 2) v by the classical Runge-Kutta method; within 1e-10 at n 400."""
+    ones, h = x.new_ones(x.shape[0]), (end - begin) / n
+
+    def slope(x: Tensor, t: float) -> Tensor:
+        return math.pi / 2 * mixture(x, ones * t)
+
+    for i in range(n):
+        t = begin + i * h
+        k_1 = slope(x, t)
+        k_2 = slope(x + h / 2 * k_1, t + h / 2)
+        k_3 = slope(x + h / 2 * k_2, t + h / 2)
+        k_4 = slope(x + h * k_3, t + h)
+        x = x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+    return x
+
+
+def pred_at(x: Tensor, t: float) -> Tensor:
+    alpha, sigma = utils.t_to_alpha_sigma(torch.tensor(t).double())
+    return x * alpha - mixture(x, x.new_full(x.shape[:1], t)) * sigma
+
+
+def start(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
+
+
+def uniform(n: int) -> Tensor:
+    return torch.linspace(1, 0, n + 1).double()[:-1]
+
+
+def spliced(n: int) -> Tensor:
+    return utils.get_spliced_ddpm_cosine_schedule(uniform(n))
+
+
+def run(name: str, model: Callable[..., Tensor], x: Tensor, steps: Tensor, **options) -> Tensor:
+    """The method as an ODE."""
+    return solvers.run_method(name, model, x, steps, 0.0, {}, **options)
+
+
+def even_steps(clock: str, begin: float, end: float, n: int) -> Tensor:
+    """n + 1 times at even steps of t, of rho = sigma / alpha or of log rho."""
+    to = {"t": lambda t: t, "rho": lambda t: (t * math.pi / 2).tan()}
+    back = {"t": lambda t: t, "rho": lambda rho: rho.atan() * 2 / math.pi}
+    to["log rho"] = lambda t: to["rho"](t).log()
+    back["log rho"] = lambda log_rho: back["rho"](log_rho.exp())
+    u = torch.linspace(0, 1, n + 1).double()
+    first, last = to[clock](torch.tensor([begin, end]).double())
+    return back[clock](first + (last - first) * u)
+
+
+# Method, clock, first time, measured slope. Noise is left out: alpha is near 0 there, and the row
+# settles into its slope only at many more steps. The pseudo methods go on to 0; lambda is infinite
+# there, so the others are measured by pred at t = 0.02.
+SLOPES = [
+    ("prk", "t", 0.9, 2.0),
+    ("pie", "t", 0.9, 2.0),
+    ("plms", "t", 0.9, 2.0),
+    ("plms2", "t", 0.9, 2.0),
+    ("iplms", "t", 0.9, 2.0),
+    # Order 2 is all that Liu et al. prove. A mean of eps weighted as if the steps were even is one
+    # over rho, the variable that DDIM's step is straight in, only where they are even in rho. There
+    # the four eps of PLMS do reach order 4,
+    ("plms", "rho", 0.6, 4.0),
+    # but not those of iPLMS, for its first step is DDIM's, whose error is of order 2,
+    ("iplms", "rho", 0.6, 2.0),
+    # and not Runge-Kutta, whose middle is the middle in t.
+    ("prk", "rho", 0.6, 2.0),
+    ("pie", "rho", 0.6, 2.0),
+    ("plms2", "rho", 0.6, 2.0),
+    ("dpmpp_2m", "t", 0.9, 2.0),
+    ("dpmpp_2m", "log rho", 0.9, 2.0),
+    ("dpmpp_3m", "t", 0.9, 2.9),
+    # Here the first step, of order 1, is as long in lambda as any, and its error, of order 2, is
+    # what is left; in the row above it is short and hides.
+    ("dpmpp_3m", "log rho", 0.9, 2.0),
+    ("ddim", "t", 0.9, 1.0),
+]
+
+
+@pytest.mark.parametrize("name, clock, begin, expected", SLOPES)
+def test_order(name, clock, begin, expected):
+    x, end = start(1, 1, 2, 4), 0.02 if name in DPMPP else 0.0
+    exact, errors = pred_at(ode(x, begin, end), end), []
+    for n in (160, 320):
+        steps = even_steps(clock, begin, end, n)
+        out = run(name, mixture, x, steps if name in DPMPP else steps[:-1])
+        errors.append((out - exact).abs().max().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(expected, abs=0.15)
+
+
+# Of 80 steps from noise, guided or not: about twice the errors measured.
+ERRORS = {"ddpm": 0.05, "ddim": 0.05, "dpmpp_3m": 0.02, "dpmpp_2m": 0.015, "dpmpp_2m_sde": 0.015}
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+def test_all_agree_with_the_converged_ode(name, schedule):
+    x, steps = start(2, 1, 2, 4), schedule(80)
+    error = run(name, mixture, x, steps) - ode(x, steps[0].item(), 0)
+    assert error.abs().max() < ERRORS.get(name, 0.007)
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_fewest_steps_give_numbers(name, n, eta):
+    x = start(2, 1, 2, 4).float()
+    for steps in (uniform(n).float(), spliced(n).float()):
+        out = solvers.run_method(name, lambda x, t: mixture(x, t).float(), x, steps, eta, {})
+        assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
+
+
+def test_single_precision_from_noise():
+    x = start(2, 1, 2, 4)
+    for name in solvers.METHODS:
+        single = run(name, lambda x, t: mixture(x, t).float(), x.float(), uniform(50).float())
+        torch.testing.assert_close(single.double(), run(name, mixture, x, uniform(50)), **NEAR)
+
+
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+def test_the_sde_with_eta_0_is_the_ode(schedule):
+    x = start(2, 1, 2, 4)
+    sde = solvers.dpmpp_2m_sde_sample(mixture, x, schedule(9), 0.0, {}, noise_sampler=None)
+    torch.testing.assert_close(
+        sde, solvers.dpmpp_2m_sample(mixture, x, schedule(9), {}), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+def test_the_first_step_of_the_sde_is_ddpms(schedule):
+    x = start(2, 1, 2, 4)
+    outs = []
+    for name in DRAWING:
+        torch.manual_seed(1)
+        outs.append(solvers.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
+    torch.testing.assert_close(*outs, **NEAR)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_the_sde_draws_from_the_mixture(eta):
+    x, generator = start(1, 1, 100, 200), torch.Generator().manual_seed(1)
+    out = solvers.dpmpp_2m_sde_sample(
+        mixture,
+        x,
+        utils.get_log_schedule(uniform(60)),
+        eta,
+        {},
+        noise_sampler=lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype),
+    )
+    mean = (WEIGHTS * MEANS).sum()
+    square = (out - mean) ** 2
+    var = (WEIGHTS * (STDS**2 + (MEANS - mean) ** 2)).sum()
+    four_errors = 4 / math.sqrt(out.numel())
+    assert (out.mean() - mean).abs() < four_errors * out.std()
+    assert (square.mean() - var).abs() < four_errors * square.std()
+
+
+def test_noise_is_asked_for_once_a_step_but_the_last():
+    asked = []
+
+    def noise_sampler(x):
+        asked.append(x.shape)
+        return torch.randn_like(x)
+
+    x = start(2, 1, 2, 4)
+    solvers.dpmpp_2m_sde_sample(mixture, x, spliced(7), 0.5, {}, noise_sampler=noise_sampler)
+    assert asked == [x.shape] * 6
+
+
+def test_there_and_back():
+    x = start(2, 1, 2, 4)
+    rising = torch.linspace(0, 0.9, 401).double()
+    falling = rising[1:].flip(0)
+    there = solvers.reverse_sample(mixture, x, rising, {})
+    torch.testing.assert_close(there, ode(x, 0, 0.9), rtol=0, atol=0.04)
+    for back in ("ddim", "plms"):
+        torch.testing.assert_close(run(back, mixture, there, falling), x, rtol=0, atol=0.04)
+    for sampler in (solvers.prk_sample, solvers.plms_sample, solvers.iplms_sample):
+        there = sampler(mixture, x, rising, {}, is_reverse=True)
+        torch.testing.assert_close(sampler(mixture, there, falling, {}), x, rtol=0, atol=1e-4)
+
+
+def test_reverse_reaches_noise():
+    x = start(2, 1, 2, 4)
+    rising = torch.linspace(0, 1, 201).double()
+    torch.testing.assert_close(
+        solvers.plms_sample(mixture, x, rising, {}, is_reverse=True),
+        ode(x, 0, 1),
+        rtol=0,
+        atol=1e-3,
+    )
+
+
+# Guidance. Pixels are N(MEAN, STD^2), and y is one seen through noise of deviation BLUR: the
+# gradient of log p(y | x_t) leads from noise z to the posterior's mean plus its deviation times z.
+MEAN, STD, BLUR, Y = 0.3, 0.8, 0.5, -0.6
+POSTERIOR_VAR = 1 / (STD**-2 + BLUR**-2)
+POSTERIOR_MEAN = POSTERIOR_VAR * (MEAN / STD**2 + Y / BLUR**2)
+
+
+def gaussian(x: Tensor, t: Tensor) -> Tensor:
+    alpha, sigma = (utils.append_dims(a, x.ndim) for a in utils.t_to_alpha_sigma(t))
+    gap, var = x - alpha * MEAN, alpha**2 * STD**2 + sigma**2
+    return alpha * sigma * gap / var - sigma * (MEAN + alpha * STD**2 * gap / var)
+
+
+def towards_y(x: Tensor, t: Tensor, pred: Tensor) -> Tensor:
+    alpha, sigma = (utils.append_dims(a, x.ndim) for a in utils.t_to_alpha_sigma(t))
+    var = STD**2 * sigma**2 / (alpha**2 * STD**2 + sigma**2) + BLUR**2
+    loss = ((pred - Y) ** 2 / (2 * var)).sum()
+    return -torch.autograd.grad(loss, x)[0]
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+def test_guidance_leads_to_the_posterior(name, schedule):
+    z, steps = start(2, 1, 2, 4), schedule(80)
+    alpha, sigma = utils.t_to_alpha_sigma(steps[0])
+    x = alpha * POSTERIOR_MEAN + (alpha**2 * POSTERIOR_VAR + sigma**2).sqrt() * z
+    expected = POSTERIOR_MEAN + math.sqrt(POSTERIOR_VAR) * z
+    out = run(name, gaussian, x, steps, cond_fn=towards_y)
+    torch.testing.assert_close(out, expected, rtol=0, atol=ERRORS.get(name, 0.007))
+    assert not out.requires_grad
+
+
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+def test_ddim_of_a_guided_model_is_cond_sample(schedule):
+    x, steps = start(2, 1, 2, 4), schedule(10)
+    expected = sampling.cond_sample(gaussian, x, steps, 0.0, {}, towards_y)
+    model = solvers.make_cond_model_fn(gaussian, towards_y)
+    out = solvers.reverse_sample(model, x, torch.cat([steps, steps.new_zeros(1)]), {})
+    torch.testing.assert_close(out, expected, **NEAR)
+
+
+@pytest.mark.parametrize("name, n", [("iplms", 1), ("dpmpp_2m", 1), ("dpmpp_2m", 2)])
+def test_guided_methods_begin_as_cond_sample(name, n):
+    x, steps = start(2, 1, 2, 4), spliced(5)[:n]
+    expected = sampling.cond_sample(gaussian, x, steps, 0.0, {}, towards_y)
+    out = run(name, gaussian, x, steps, cond_fn=towards_y)
+    torch.testing.assert_close(out, expected, **NEAR)
+
+
+def test_no_guidance_at_t_1():
+    x = start(2, 1, 2, 4)
+    model = solvers.make_cond_model_fn(gaussian, lambda x, t, pred: torch.full_like(x, math.inf))
+    v = model(x, x.new_ones(2))
+    torch.testing.assert_close(v, gaussian(x, x.new_ones(2)), rtol=0, atol=0)
+
+
+def test_guidance_is_outside_the_samplers_autocast():
+    seen = []
+
+    def cond_fn(x, t, pred):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return torch.zeros_like(x)
+
+    x = start(2, 1, 2, 4).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        solvers.make_cond_model_fn(gaussian, cond_fn)(x, x.new_full([2], 0.5))
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("cond_fn", [None, towards_y])
+def test_ddpm_by_name_is_sample_and_cond_sample(eta, cond_fn):
+    x, outs = start(2, 1, 2, 4).float(), []
+    steps = uniform(6).float()
+    torch.manual_seed(1)
+    outs.append(solvers.run_method("ddpm", gaussian, x, steps, eta, {}, cond_fn))
+    torch.manual_seed(1)
+    if cond_fn is None:
+        outs.append(sampling.sample(gaussian, x, steps, eta, {}))
+    else:
+        outs.append(sampling.cond_sample(gaussian, x, steps, eta, {}, cond_fn))
+    torch.testing.assert_close(*outs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
+def test_evaluations(name, n):
+    asked = []
+
+    def model(x, t):
+        asked.append(t)
+        return mixture(x, t)
+
+    solvers.run_method(name, model, start(2, 1, 2, 4), spliced(n), 1.0, {})
+    assert len(asked) == solvers.EVALUATIONS[name](n)
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("cond_fn", [None, towards_y])
+def test_callback_sees_every_step(name, cond_fn):
+    seen, x, steps = [], start(2, 1, 2, 4), spliced(5)
+    before = x.clone()
+    run(name, gaussian, x, steps, cond_fn=cond_fn, callback=seen.append)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    torch.testing.assert_close(seen[0]["x"], x, rtol=0, atol=0)
+    assert [info["i"] for info in seen] == [0, 1, 2, 3, 4]
+    assert [info["t"].item() for info in seen] == steps.tolist()
+    for info in seen:
+        alpha, sigma = utils.t_to_alpha_sigma(info["t"])
+        torch.testing.assert_close(info["pred"], alpha * info["x"] - sigma * info["v"])
+        assert not info["pred"].requires_grad
+
+
+class Operators(TorchDispatchMode):
+    """The names of all operators from here on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+# What waits for a device or brings something to it.
+TRANSFERS = {"_local_scalar_dense", "is_nonzero", "_to_copy", "copy_", "lift_fresh", "nonzero"}
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("cond_fn", [None, towards_y])
+def test_no_step_waits_for_the_device(name, cond_fn):
+    operators, x = Operators(), start(2, 1, 2, 4).float()
+
+    def model(x, t):
+        # The loop begins here; what comes before it may be transferred.
+        if not entered:
+            entered.append(operators.__enter__())
+        return gaussian(x, t)
+
+    entered: list[Operators] = []
+    solvers.run_method(name, model, x, uniform(6).float(), 1.0, {}, cond_fn)
+    operators.__exit__(None, None, None)
+    assert "mul" in operators.names
+    assert TRANSFERS.isdisjoint(operators.names)
+
+
+@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("cond_fn", [None, towards_y])
+def test_an_image_does_not_depend_on_its_batch(name, cond_fn):
+    def pictures(*seeds: int) -> Tensor:
+        streams = noise.streams(seeds)
+        return solvers.run_method(
+            name,
+            gaussian,
+            noise.randn(streams, (1, 3, 4), torch.device("cpu")),
+            spliced(6).float(),
+            1.0,
+            {},
+            cond_fn,
+            noise_sampler=noise.make_noise_sampler(streams),
+        )
+
+    alone = torch.cat([pictures(seed) for seed in (7, 8, 9)])
+    torch.testing.assert_close(pictures(7, 8, 9), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_gets_its_arguments():
+    x, args = start(2, 1, 2, 4), {"bias": torch.tensor([0.1, -0.2]).double()}
+
+    def model(x: Tensor, t: Tensor, bias: Tensor) -> Tensor:
+        assert t.shape == bias.shape == (2,)
+        return gaussian(x - utils.append_dims(bias, 4), t)
+
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, bias: Tensor) -> Tensor:
+        return towards_y(x, t, pred - utils.append_dims(bias, 4))
+
+    for name in solvers.METHODS:
+        out = solvers.run_method(name, model, x, spliced(3), 0.0, args, cond_fn)
+        assert out.isfinite().all()
+
+
+def test_sampling_offers_them_all():
+    assert sampling.plms_sample is solvers.plms_sample
+    assert sampling.METHODS is solvers.METHODS and sampling.run_method is solvers.run_method
+
+
+def test_log_schedule_is_straight_in_log_snr():
+    steps = utils.get_log_schedule(torch.linspace(0, 1, 5).double(), -8, 6)
+    log_snr = utils.alpha_sigma_to_log_snr(*utils.t_to_alpha_sigma(steps))
+    torch.testing.assert_close(log_snr, torch.tensor([6, 2.5, -1, -4.5, -8]).double())
