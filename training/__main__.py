@@ -1,4 +1,5 @@
-"""Makes emoji_64 and its CLIP: trains both, going on where a run stopped, and writes them."""
+"""Makes emoji_64 and its CLIP: draws the data, trains both, going on where a run stopped, and
+writes their files and their card."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from checkpoints import store
 from CLIP.model import CLIP
 
-from . import clip, data, unet
+from . import card, clip, data, unet
 from .state import save
 
 STATE = Path(__file__).with_name("state")
@@ -44,14 +45,22 @@ def trained_clip(pictures: list[data.Picture], folder: Path) -> CLIP:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--state", type=Path, default=STATE, help=f"resumable state (default: {STATE})")
+    p.add_argument(
+        "--font",
+        metavar="FILE",
+        help="NotoColorEmoji.ttf, to draw training/emoji.png anew (default: take it as it is)",
+    )
     p.add_argument("--steps", type=int, default=unet.Recipe.steps, help="of the U-Net")
     args = p.parse_args()
+    if args.font:
+        data.draw_sheet(args.font).save(data.SHEET, optimize=True)
     pictures = data.load()
     print(f"{len(pictures)} pictures, {sum(len(p.captions) for p in pictures)} captions")
     clip_model = trained_clip(pictures, args.state)
     publish(clip_model.state_dict(), "emoji_64_clip")
     model = unet.train(pictures, clip_model, args.state / "unet.pt", unet.Recipe(steps=args.steps))
     publish(model.state_dict(), "emoji_64")
+    card.write()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def file_rows() -> str:
     return out
 
 
-def main() -> None:
+def write() -> None:
+    """Draws the card's pictures, measures its figures and writes it, into checkpoints/."""
     model, clip_model = evaluate.load()
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
@@ -88,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write()
