@@ -9,6 +9,7 @@ from diffusion import shell
 
 if __name__ == "__main__":  # before anything that takes time
     signal.signal(signal.SIGINT, shell.leave_at_once)
+    shell.require("clip_sample.py", *"torch torchvision requests tqdm ftfy regex PIL".split())
 
 import argparse
 import math

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NoReturn
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -60,6 +61,17 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
         return value
 
     return parse
+
+
+def require(program: str, *modules: str) -> None:
+    """Ends the program with one line if a module that it needs is not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        note(
+            f"{program}: {', '.join(missing)} not installed in {sys.executable}; run 'make sample' "
+            "once and then '. .venv/bin/activate', or pip install -r requirements.txt"
+        )
+        sys.exit(2)
 
 
 def note(message: str) -> None:

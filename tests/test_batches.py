@@ -135,7 +135,7 @@ def test_a_run_killed_ten_times_ends_with_the_same_files(clip_sample, tmp_path):
             there = len(list(killed.glob("*.png"))) if killed.exists() else 0
             while process.poll() is None and len(list(killed.glob("*.png"))) <= there:
                 time.sleep(0.01)
-            time.sleep(rng.random() * 0.3)
+            time.sleep(rng.random() * 0.15)
             process.send_signal(signal.SIGKILL)
             process.communicate()
     assert 0 < len(list(killed.glob("*.png"))) < 200
