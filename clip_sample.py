@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoints import store
-from diffusion import get_model, get_models, metadata, output
+from diffusion import get_model, get_models, metadata, methods, output
 from diffusion.shell import MANY, RunError, UserError
 
 if TYPE_CHECKING:  # --help and a mistyped option answer without importing torch
@@ -109,6 +109,11 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"the share of fresh noise in a step, 0 (DDIM) to 1 (DDPM) {default('eta')}",
     )
     p.add_argument(
+        "--method",
+        choices=methods.METHODS,
+        help="the sampler (default: DDIM to DDPM, as --eta says)",
+    )
+    p.add_argument(
         "--model", type=str, default="cc12m_1", choices=get_models(), help="(default: cc12m_1)"
     )
     p.add_argument(
@@ -152,6 +157,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The arguments, checked against each other, with the model's own defaults filled in."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.method is None:
+        args.method = "ddpm"  # of whatever eta
+    elif args.method in methods.STOCHASTIC:
+        args.eta = 1.0 if args.eta is None else args.eta
+    elif args.eta:
+        parser.error(f"--eta: the method {args.method} draws no noise; leave --eta out")
+    else:
+        args.eta = 0.0
     for name, value in store.cards()[args.model].sampling.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -202,14 +215,17 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -
     import torch
 
     from checkpoints import tensors
+    from diffusion.models.convolution import pack
 
     path = Path(checkpoint) if checkpoint else store.obtain(name)
     with torch.device("meta"):
         model = get_model(name)()
     tensors.load_into(model, tensors.read(path), path)
+    model = model.eval().requires_grad_(False)
+    if device.type == "cpu":
+        return pack(model.float())
     model = model.half() if device.type == "cuda" else model.float()
-    model = model.to(device, memory_format=torch.channels_last)
-    return model.eval().requires_grad_(False)
+    return model.to(device, memory_format=torch.channels_last)
 
 
 class ImagePrompt(NamedTuple):
@@ -297,19 +313,22 @@ def run(
     import torch
 
     from CLIP import guidance
-    from diffusion import noise, sampling, utils
+    from diffusion import noise, utils
 
     streams = noise.streams(seeds)
     x = noise.randn(streams, model.shape, target.device)
     t = torch.linspace(1, 0, args.steps + 1)[:-1]
     steps = utils.get_spliced_ddpm_cosine_schedule(t).to(target.device)
-    extra_args = {"clip_embed": target.expand(len(seeds), -1)}
-    noise_sampler = noise.make_noise_sampler(streams)
-    if not args.clip_guidance_scale:
-        return sampling.sample(model, x, steps, args.eta, extra_args, noise_sampler=noise_sampler)
-    cond_fn = guidance.make_cond_fn(clip_model, args.clip_guidance_scale, streams)
-    return sampling.cond_sample(
-        model, x, steps, args.eta, extra_args, cond_fn, noise_sampler=noise_sampler
+    scale = args.clip_guidance_scale
+    return methods.run_method(
+        args.method,
+        model,
+        x,
+        steps,
+        args.eta,
+        {"clip_embed": target.expand(len(seeds), -1)},
+        guidance.make_cond_fn(clip_model, scale, streams) if scale else None,
+        noise_sampler=noise.make_noise_sampler(streams),
     )
 
 
@@ -344,6 +363,8 @@ def memory_advice(args: argparse.Namespace, device: torch.device) -> Iterator[No
 def command(args: argparse.Namespace) -> tuple[str, ...]:
     """The command that makes such an image, less its seed."""
     line = ["./clip_sample.py", "--model", args.model, "--steps", str(args.steps)]
+    if args.method not in ("ddpm", "ddim"):  # which eta tells apart
+        line += ["--method", args.method]
     line += ["--eta", repr(args.eta), "--clip-guidance-scale", repr(args.clip_guidance_scale)]
     for option in ("checkpoint", "clip_checkpoint"):
         if getattr(args, option) is not None:
@@ -389,9 +410,9 @@ def sample_all(args: argparse.Namespace) -> None:
 
     from importlib.metadata import version
 
-    def record(i: int) -> dict[str, Any]:
-        """How image i is made."""
-        settings = metadata.Settings(
+    @cache
+    def settings() -> metadata.Settings:
+        return metadata.Settings(
             prompts=tuple(texts),
             images=tuple((image.path, image.weight, image.sha256) for image in images),
             model=args.model,
@@ -405,8 +426,12 @@ def sample_all(args: argparse.Namespace) -> None:
             height=height,
             torch_version=version("torch"),
             command=command(args),
+            method=args.method,
         )
-        return metadata.record(settings, args.seed + i, i)
+
+    def record(i: int) -> dict[str, Any]:
+        """How image i is made."""
+        return metadata.record(settings(), args.seed + i, i)
 
     if not args.no_metadata:
         output.check_room(paths[-1], partial(record, args.n - 1))

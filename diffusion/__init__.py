@@ -5,7 +5,7 @@ from typing import Any
 
 from .models import get_model, get_models
 
-MODULES = ("metadata", "noise", "output", "pictures", "sampling", "shell", "solvers", "utils")
+MODULES = tuple("metadata methods noise output pictures sampling shell solvers utils".split())
 __all__ = ["get_model", "get_models", "models", "sampling", "utils"]
 
 

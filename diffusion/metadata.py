@@ -25,6 +25,20 @@ EXIF_LIMIT = 65533  # what fits into one segment of a JPEG
 IMAGE_DESCRIPTION, EXIF_IFD, USER_COMMENT = 0x010E, 0x8769, 0x9286
 ASCII, LONG, UNDEFINED = 2, 4, 7  # EXIF's types
 
+# The methods as the image tools name them. DDPM is DDIM with an eta of 1, and recorded as such.
+SAMPLERS = {
+    "ddpm": "DDIM",
+    "ddim": "DDIM",
+    "prk": "PRK",
+    "plms": "PLMS",
+    "pie": "PIE",
+    "plms2": "PLMS2",
+    "iplms": "iPLMS",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_3m": "DPM++ 3M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+}
+
 
 class MetadataError(ValueError):
     """The record doesn't fit into the file. Its text is the message, less the file's name."""
@@ -44,6 +58,7 @@ class Settings:
         torch_version: PyTorch's version.
         command: the program and its arguments, less those for the seed, the number of images and
             where they go.
+        method: the sampler, one of `SAMPLERS`.
         version: this program's version.
     """
 
@@ -60,6 +75,7 @@ class Settings:
     height: int
     torch_version: str
     command: tuple[str, ...]
+    method: str = "ddim"
     version: str = __version__
 
 
@@ -97,7 +113,7 @@ def record(settings: Settings, seed: int, index: int) -> dict[str, Any]:
         "model_sha256": settings.model_sha256,
         "clip": settings.clip,
         "clip_sha256": settings.clip_sha256,
-        "sampler": "DDIM",
+        "sampler": SAMPLERS[settings.method],
         "seed": seed,
         "index": index,
         "steps": settings.steps,

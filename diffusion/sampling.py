@@ -14,9 +14,8 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from . import utils
+from .methods import EVALUATIONS, METHODS, run_method  # noqa: F401
 from .solvers import (  # noqa: F401  The samplers of few steps are asked for here too.
-    EVALUATIONS,
-    METHODS,
     Callback,
     Model,
     NoiseSampler,
@@ -32,7 +31,6 @@ from .solvers import (  # noqa: F401  The samplers of few steps are asked for he
     plms_sample,
     prk_sample,
     reverse_sample,
-    run_method,
 )
 
 

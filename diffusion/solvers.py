@@ -9,7 +9,7 @@ mean of pred, of a polynomial in lambda = log(alpha / sigma).
 Models, `steps` and callbacks are those of `diffusion.sampling`: x, v and pred in a callback's dict
 are those at the beginning of the step, its first evaluation. The model is anything callable, so
 guidance is a function around it, `make_cond_model_fn`, and every sampler here works guided.
-`METHODS` offers all of them by name, and `EVALUATIONS` counts what each costs.
+`methods.run_method` offers all of them by name.
 """
 
 import math
@@ -417,98 +417,3 @@ def dpmpp_2m_sde_sample(
     Its first step with eta 1 is DDPM's; with eta 0 all are `dpmpp_2m_sample`'s.
     """
     return dpmpp_sample(model, x, steps, eta, extra_args, callback, noise_sampler, 2)
-
-
-# What a method by name is called with: model, x, steps, eta, extra_args, cond_fn or None, callback
-# or None, noise_sampler.
-Method = Callable[..., Tensor]
-
-
-def ddpm(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    eta: float,
-    extra_args: dict[str, Any],
-    cond_fn: Callable[..., Tensor] | None,
-    callback: Callback | None,
-    noise_sampler: NoiseSampler,
-) -> Tensor:
-    """`sampling.sample` or `sampling.cond_sample`, as cond_fn says."""
-    # Here, because that file imports this one.
-    from .sampling import cond_sample, sample
-
-    args = [model, x, steps, eta, extra_args, *([cond_fn] if cond_fn else []), callback]
-    return (cond_sample if cond_fn else sample)(*args, noise_sampler=noise_sampler)
-
-
-def ddim(model: Model, x: Tensor, steps: Tensor, eta: float, *args: Any) -> Tensor:
-    """`ddpm` of eta 0."""
-    return ddpm(model, x, steps, 0.0, *args)
-
-
-def make_method(sampler: Callable[..., Tensor], *, draws: bool = False) -> Method:
-    """A sampler of this file as a method by name; one that draws takes eta and noise_sampler."""
-
-    def method(
-        model: Model,
-        x: Tensor,
-        steps: Tensor,
-        eta: float,
-        extra_args: dict[str, Any],
-        cond_fn: Callable[..., Tensor] | None,
-        callback: Callback | None,
-        noise_sampler: NoiseSampler,
-    ) -> Tensor:
-        model_fn = make_cond_model_fn(model, cond_fn) if cond_fn else model
-        if not draws:
-            return sampler(model_fn, x, steps, extra_args, callback=callback)
-        return sampler(model_fn, x, steps, eta, extra_args, callback, noise_sampler=noise_sampler)
-
-    return method
-
-
-METHODS: dict[str, Method] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "prk": make_method(prk_sample),
-    "plms": make_method(plms_sample),
-    "pie": make_method(pie_sample),
-    "plms2": make_method(plms2_sample),
-    "iplms": make_method(iplms_sample),
-    "dpmpp_2m": make_method(dpmpp_2m_sample),
-    "dpmpp_3m": make_method(dpmpp_3m_sample),
-    "dpmpp_2m_sde": make_method(dpmpp_2m_sde_sample, draws=True),
-}
-
-# How often a method of N times asks the model.
-EVALUATIONS: dict[str, Callable[[int], int]] = {
-    **dict.fromkeys(METHODS, lambda n: n),
-    "prk": lambda n: 4 * n,
-    "plms": lambda n: n + 3 * min(n, 3),
-    "pie": lambda n: 2 * n,
-    "plms2": lambda n: n + min(n, 1),
-}
-
-
-def run_method(
-    name: str,
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    eta: float,
-    extra_args: dict[str, Any],
-    cond_fn: Callable[..., Tensor] | None = None,
-    callback: Callback | None = None,
-    *,
-    noise_sampler: NoiseSampler = torch.randn_like,
-) -> Tensor:
-    """Pictures by the method of a name, guided where there is a cond_fn.
-
-    Args:
-        name: a key of `METHODS`.
-        x, steps, extra_args, cond_fn, callback: as in `sampling.cond_sample`.
-        eta: for "ddpm" and "dpmpp_2m_sde"; the others, "ddim" among them, draw nothing.
-    """
-    method = METHODS[name]
-    return method(model, x, steps, eta, extra_args, cond_fn, callback, noise_sampler)

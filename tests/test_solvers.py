@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffusion import noise, sampling, solvers, utils
+from diffusion import methods, noise, sampling, solvers, utils
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2]).double()
 MEANS = torch.tensor([-0.8, 0.3, 1.2]).double()
 STDS = torch.tensor([0.3, 0.2, 0.4]).double()
 
-DRAWING = ["ddpm", "dpmpp_2m_sde"]
 DPMPP = ["dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"]
 
 # Single precision, which `sampling` computes v in, over tens of steps.
@@ -68,7 +67,7 @@ def spliced(n: int) -> Tensor:
 
 def run(name: str, model: Callable[..., Tensor], x: Tensor, steps: Tensor, **options) -> Tensor:
     """The method as an ODE."""
-    return solvers.run_method(name, model, x, steps, 0.0, {}, **options)
+    return methods.run_method(name, model, x, steps, 0.0, {}, **options)
 
 
 def even_steps(clock: str, begin: float, end: float, n: int) -> Tensor:
@@ -126,7 +125,7 @@ def test_order(name, clock, begin, expected):
 ERRORS = {"ddpm": 0.05, "ddim": 0.05, "dpmpp_3m": 0.02, "dpmpp_2m": 0.015, "dpmpp_2m_sde": 0.015}
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("schedule", [uniform, spliced])
 def test_all_agree_with_the_converged_ode(name, schedule):
     x, steps = start(2, 1, 2, 4), schedule(80)
@@ -134,19 +133,19 @@ def test_all_agree_with_the_converged_ode(name, schedule):
     assert error.abs().max() < ERRORS.get(name, 0.007)
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_fewest_steps_give_numbers(name, n, eta):
     x = start(2, 1, 2, 4).float()
     for steps in (uniform(n).float(), spliced(n).float()):
-        out = solvers.run_method(name, lambda x, t: mixture(x, t).float(), x, steps, eta, {})
+        out = methods.run_method(name, lambda x, t: mixture(x, t).float(), x, steps, eta, {})
         assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
 
 
 def test_single_precision_from_noise():
     x = start(2, 1, 2, 4)
-    for name in solvers.METHODS:
+    for name in methods.METHODS:
         single = run(name, lambda x, t: mixture(x, t).float(), x.float(), uniform(50).float())
         torch.testing.assert_close(single.double(), run(name, mixture, x, uniform(50)), **NEAR)
 
@@ -164,9 +163,9 @@ def test_the_sde_with_eta_0_is_the_ode(schedule):
 def test_the_first_step_of_the_sde_is_ddpms(schedule):
     x = start(2, 1, 2, 4)
     outs = []
-    for name in DRAWING:
+    for name in methods.STOCHASTIC:
         torch.manual_seed(1)
-        outs.append(solvers.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
+        outs.append(methods.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
     torch.testing.assert_close(*outs, **NEAR)
 
 
@@ -245,7 +244,7 @@ def towards_y(x: Tensor, t: Tensor, pred: Tensor) -> Tensor:
     return -torch.autograd.grad(loss, x)[0]
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("schedule", [uniform, spliced])
 def test_guidance_leads_to_the_posterior(name, schedule):
     z, steps = start(2, 1, 2, 4), schedule(80)
@@ -300,7 +299,7 @@ def test_ddpm_by_name_is_sample_and_cond_sample(eta, cond_fn):
     x, outs = start(2, 1, 2, 4).float(), []
     steps = uniform(6).float()
     torch.manual_seed(1)
-    outs.append(solvers.run_method("ddpm", gaussian, x, steps, eta, {}, cond_fn))
+    outs.append(methods.run_method("ddpm", gaussian, x, steps, eta, {}, cond_fn))
     torch.manual_seed(1)
     if cond_fn is None:
         outs.append(sampling.sample(gaussian, x, steps, eta, {}))
@@ -309,7 +308,7 @@ def test_ddpm_by_name_is_sample_and_cond_sample(eta, cond_fn):
     torch.testing.assert_close(*outs, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
 def test_evaluations(name, n):
     asked = []
@@ -318,11 +317,11 @@ def test_evaluations(name, n):
         asked.append(t)
         return mixture(x, t)
 
-    solvers.run_method(name, model, start(2, 1, 2, 4), spliced(n), 1.0, {})
-    assert len(asked) == solvers.EVALUATIONS[name](n)
+    methods.run_method(name, model, start(2, 1, 2, 4), spliced(n), 1.0, {})
+    assert len(asked) == methods.EVALUATIONS[name](n)
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("cond_fn", [None, towards_y])
 def test_callback_sees_every_step(name, cond_fn):
     seen, x, steps = [], start(2, 1, 2, 4), spliced(5)
@@ -354,7 +353,7 @@ class Operators(TorchDispatchMode):
 TRANSFERS = {"_local_scalar_dense", "is_nonzero", "_to_copy", "copy_", "lift_fresh", "nonzero"}
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("cond_fn", [None, towards_y])
 def test_no_step_waits_for_the_device(name, cond_fn):
     operators, x = Operators(), start(2, 1, 2, 4).float()
@@ -366,18 +365,18 @@ def test_no_step_waits_for_the_device(name, cond_fn):
         return gaussian(x, t)
 
     entered: list[Operators] = []
-    solvers.run_method(name, model, x, uniform(6).float(), 1.0, {}, cond_fn)
+    methods.run_method(name, model, x, uniform(6).float(), 1.0, {}, cond_fn)
     operators.__exit__(None, None, None)
     assert "mul" in operators.names
     assert TRANSFERS.isdisjoint(operators.names)
 
 
-@pytest.mark.parametrize("name", solvers.METHODS)
+@pytest.mark.parametrize("name", methods.METHODS)
 @pytest.mark.parametrize("cond_fn", [None, towards_y])
 def test_an_image_does_not_depend_on_its_batch(name, cond_fn):
     def pictures(*seeds: int) -> Tensor:
         streams = noise.streams(seeds)
-        return solvers.run_method(
+        return methods.run_method(
             name,
             gaussian,
             noise.randn(streams, (1, 3, 4), torch.device("cpu")),
@@ -402,14 +401,14 @@ def test_the_model_gets_its_arguments():
     def cond_fn(x: Tensor, t: Tensor, pred: Tensor, bias: Tensor) -> Tensor:
         return towards_y(x, t, pred - utils.append_dims(bias, 4))
 
-    for name in solvers.METHODS:
-        out = solvers.run_method(name, model, x, spliced(3), 0.0, args, cond_fn)
+    for name in methods.METHODS:
+        out = methods.run_method(name, model, x, spliced(3), 0.0, args, cond_fn)
         assert out.isfinite().all()
 
 
 def test_sampling_offers_them_all():
     assert sampling.plms_sample is solvers.plms_sample
-    assert sampling.METHODS is solvers.METHODS and sampling.run_method is solvers.run_method
+    assert sampling.METHODS is methods.METHODS and sampling.run_method is methods.run_method
 
 
 def test_log_schedule_is_straight_in_log_snr():

@@ -31,8 +31,11 @@ class Figures:
     ranked: float  # CLIP ranks its name first among all training names
 
 
-def options(guidance: float, steps: int = STEPS, eta: float = ETA) -> argparse.Namespace:
-    return argparse.Namespace(steps=steps, eta=eta, clip_guidance_scale=guidance)
+def options(
+    guidance: float, steps: int = STEPS, eta: float = ETA, method: str = "ddpm"
+) -> argparse.Namespace:
+    """What the script's `run` takes from the command line."""
+    return argparse.Namespace(steps=steps, eta=eta, clip_guidance_scale=guidance, method=method)
 
 
 def draw(

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import Conv2d
+
 HEAD_WIDTH = 64
 
 
@@ -40,15 +42,20 @@ class LinearBlock(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Normalises x over each whole image, then scales and shifts its channels as `cond` says."""
+    """Normalises x over each whole image, scales and shifts its channels as `cond` says, and
+    rectifies it.
+    """
 
     def __init__(self, cond_dim: int, channels: int) -> None:
         super().__init__()
         self.layer = nn.Linear(cond_dim, channels * 2, bias=False)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        scale, shift = self.layer(cond)[..., None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, F.group_norm(x, 1), scale + 1)
+        scale, shift = self.layer(cond).chunk(2, dim=1)
+        if len(x) == 1:  # in one pass
+            return F.group_norm(x, 1, scale[0] + 1, shift[0]).relu_()
+        scale, shift = scale[..., None, None], shift[..., None, None]
+        return torch.addcmul(shift, F.group_norm(x, 1), scale + 1).relu_()
 
 
 class ConvBlock(nn.Module):
@@ -64,20 +71,19 @@ class ConvBlock(nn.Module):
         # The numbers are the places of these layers in the published files.
         self.main = nn.ModuleDict(
             {
-                "0": nn.Conv2d(c_in, c_mid, 3, padding=1),
+                "0": Conv2d(c_in, c_mid, 3, padding=1),
                 "2": Modulation(cond_dim, c_mid),
-                "4": nn.Conv2d(c_mid, c_out, 3, padding=1),
+                "4": Conv2d(c_mid, c_out, 3, padding=1),
             }
         )
         if not is_last:
             self.main["6"] = Modulation(cond_dim, c_out)
-        self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.skip = nn.Identity() if c_in == c_out else Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        h = F.relu(self.main["2"](self.main["0"](x), cond))
-        h = self.main["4"](h)
+        h = self.main["4"](self.main["2"](self.main["0"](x), cond))
         if "6" in self.main:
-            h = F.relu(self.main["6"](h, cond))
+            h = self.main["6"](h, cond)
         return h + self.skip(x)
 
 
@@ -87,8 +93,8 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(1, channels)
-        self.qkv_proj = nn.Conv2d(channels, channels * 3, 1)
-        self.out_proj = nn.Conv2d(channels, channels, 1)
+        self.qkv_proj = Conv2d(channels, channels * 3, 1)
+        self.out_proj = Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -1,0 +1,54 @@
+"""Linear layers that take oneDNN's kernels on a CPU.
+
+PyTorch's own product of fp32 matrices is MKL's, which leaves a sixth of an AMD processor unused;
+its convolutions are oneDNN's, and one over single pixels is the same product.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Below this many rows the weights are what takes time, and a convolution lays them out anew.
+MANY_ROWS = 1024
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear` of x [..., K] and weight [N, K] as a convolution over a row of pixels."""
+    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(pixels, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+class FrozenLinear(torch.autograd.Function):
+    """`pointwise` whose gradient goes to x alone, so that x need not be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return pointwise(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        pixels = grad.reshape(1, 1, -1, grad.shape[-1]).permute(0, 3, 1, 2)
+        out = F.conv_transpose2d(pixels, weight[:, :, None, None])
+        return out.permute(0, 2, 3, 1).reshape(*grad.shape[:-1], -1), None, None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`: x [..., K], weight [N, K], bias [N] or None, to [..., N]."""
+    frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
+    cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    if frozen and cpu and torch.backends.mkldnn.is_available():
+        if x.numel() >= MANY_ROWS * x.shape[-1]:
+            return FrozenLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)

@@ -1,0 +1,149 @@
+"""How good the pictures of emoji_64 are, by method and by evaluations of the model.
+
+Each method draws the same prompts from the same noise with as many steps as its evaluations allow.
+What is measured of each picture: its distance (root mean square of the difference, the picture in
+-1 to 1) to the converged solution of the ODE from that noise, and the two accuracies of the model's
+card: the nearest training picture is the one asked for; CLIP ranks its name first among all names.
+
+It takes hours. Every finished piece is a line in a file, and the next run goes on from there:
+`python -m benchmark.methods --guidance 0 --chunks 5`.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import clip_sample
+from CLIP.model import CLIP
+from diffusion.methods import EVALUATIONS, METHODS, STOCHASTIC
+from training import data, evaluate
+from training.clip import embed_images, embed_texts, to_tensor
+
+BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
+CHUNK = 12  # prompts at a time
+# Beyond this many evaluations the solvers of the ODE differ little from each other: only the first
+# few prompts are drawn, for the distance.
+MANY, FEW = 50, 2
+# The converged solution. Its number of steps is nobody else's, so that guidance, which looks at
+# random cutouts, sees others here at every time.
+REFERENCE, REFERENCE_STEPS = "dpmpp_3m", 400
+STATE = Path(__file__).parent / "state"
+
+
+class Prompt(NamedTuple):
+    text: str
+    wanted: str  # the name of the picture asked for
+    seed: int
+
+
+class Piece(NamedTuple):
+    """One thing to measure: prompts first to last - 1 by a method within a budget."""
+
+    method: str
+    budget: int
+    first: int
+    last: int
+
+
+def prompts() -> list[Prompt]:
+    """All prompts of the card: each name, and then its paraphrase; spread over the alphabet."""
+    pairs = sorted(data.paraphrases().items())
+    stride = 89  # coprime to their number, so that the first few are of many kinds
+    spread = [pairs[i * stride % len(pairs)] for i in range(len(pairs))]
+    texts = [(text, pair[0]) for pair in spread for text in pair]
+    return [Prompt(text, wanted, seed) for seed, (text, wanted) in enumerate(texts)]
+
+
+def steps_within(method: str, budget: int) -> int:
+    """The most steps of a method that ask the model at most `budget` times; 1 at least."""
+    return max((n for n in range(1, budget + 1) if EVALUATIONS[method](n) <= budget), default=1)
+
+
+def pieces(chunks: int) -> Iterator[Piece]:
+    """Everything to measure, what matters most first."""
+    ranges = [(i * CHUNK, (i + 1) * CHUNK) for i in range(chunks)]
+    for where in ranges:
+        yield from (
+            Piece(m, budget, *where) for budget in BUDGETS if budget <= MANY for m in METHODS
+        )
+        yield from (Piece("ddpm", budget, *where) for budget in BUDGETS if budget > MANY)
+    for budget in BUDGETS:
+        if budget > MANY:
+            yield from (Piece(m, budget, 0, FEW) for m in METHODS if m != "ddpm")
+
+
+class Judge:
+    """What is known of the pictures: the training set, and what each prompt should give."""
+
+    def __init__(self, clip_model: CLIP) -> None:
+        pictures = data.load()
+        names = [p.name for p in pictures]
+        self.index = {name: i for i, name in enumerate(names)}
+        self.known = to_tensor(pictures)
+        self.names = embed_texts(clip_model, names)
+        self.clip_model = clip_model
+
+    def __call__(self, drawn: Tensor, converged: Tensor, asked: list[Prompt]) -> dict[str, list]:
+        """The figures of pictures [N, 3, 64, 64] in -1 to 1."""
+        wanted = torch.tensor([self.index[prompt.wanted] for prompt in asked])
+        seen = (drawn.clamp(-1, 1) + 1) / 2
+        ranks = embed_images(self.clip_model, seen) @ self.names.T
+        return {
+            "distance": (drawn - converged).pow(2).mean((1, 2, 3)).sqrt().tolist(),
+            "nearest": (evaluate.nearest(seen, self.known) == wanted).tolist(),
+            "ranked": (ranks.argmax(1) == wanted).tolist(),
+        }
+
+
+def measure(guidance: float, chunks: int, state: Path) -> None:
+    """Measures what isn't measured yet, a line of JSON in `state` for each piece."""
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / f"methods_{guidance:g}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {Piece(*(json.loads(line)[name] for name in Piece._fields)) for line in lines}
+    model, clip_model = evaluate.load()
+    judge, everything = Judge(clip_model), prompts()
+
+    def draw(asked: list[Prompt], method: str, steps: int) -> Tensor:
+        target = embed_texts(clip_model, [prompt.text for prompt in asked])
+        eta = float(method in STOCHASTIC)
+        options = evaluate.options(guidance, steps, eta, method)
+        return clip_sample.run(options, model, clip_model, target, [p.seed for p in asked])
+
+    def converged(first: int, last: int) -> Tensor:
+        """Of a whole chunk, kept in a file."""
+        chunk = first // CHUNK
+        kept = state / f"converged_{guidance:g}_{chunk}.pt"
+        if not kept.exists():
+            asked = everything[chunk * CHUNK : (chunk + 1) * CHUNK]
+            torch.save(draw(asked, REFERENCE, REFERENCE_STEPS), kept)
+        return torch.load(kept, weights_only=True)[first % CHUNK :][: last - first]
+
+    for piece in pieces(chunks):
+        if piece in done:
+            continue
+        asked = everything[piece.first : piece.last]
+        steps = steps_within(piece.method, piece.budget)
+        drawn = draw(asked, piece.method, steps)
+        figures = judge(drawn, converged(piece.first, piece.last), asked)
+        line = {**piece._asdict(), "steps": steps, **figures}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--guidance", type=float, default=0.0, help="the scale (default: 0)")
+    p.add_argument("--chunks", type=int, default=1, help=f"times {CHUNK} prompts (default: 1)")
+    p.add_argument("--state", type=Path, default=STATE, metavar="FOLDER")
+    args = p.parse_args()
+    measure(args.guidance, args.chunks, args.state)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The plain way of doing the same work, to compare with: as a straightforward program does it.
+
+Models are built with their random initialisation and filled from a file that is read into memory;
+tensors are contiguous (NCHW), attention is written out, linear layers are PyTorch's own, and
+nothing is packed, compiled or kept between calls.
+"""
+
+from pathlib import Path
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from CLIP import model as clip
+from diffusion import get_model
+from diffusion.models import blocks
+
+
+def modulate(self: blocks.Modulation, x: Tensor, cond: Tensor) -> Tensor:
+    scale, shift = self.layer(cond)[..., None, None].chunk(2, dim=1)
+    return torch.addcmul(shift, F.group_norm(x, 1), scale + 1).relu_()
+
+
+def attend(self: blocks.SelfAttention, x: Tensor, cond: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    heads = c // blocks.HEAD_WIDTH
+    qkv = self.qkv_proj(self.norm(x)).view(b, 3 * heads, blocks.HEAD_WIDTH, h * w)
+    q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)
+    scale = blocks.HEAD_WIDTH**-0.25
+    weights = ((q * scale) @ (k.transpose(2, 3) * scale)).softmax(3)
+    out = (weights @ v).transpose(2, 3).contiguous().view(b, c, h, w)
+    return x + self.out_proj(out)
+
+
+def patches(self: clip.VisionTransformer, x: Tensor) -> Tensor:
+    return self.conv1(x).flatten(2).transpose(1, 2)
+
+
+def first(self: clip.Transformer, x: Tensor) -> Tensor:
+    return self(x)[:, 0]
+
+
+def attend_in_clip(self: clip.Attention, x: Tensor, causal: bool) -> Tensor:
+    b, length, width = x.shape
+    qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+    q, k, v = qkv.view(b, length, 3, -1, clip.HEAD_WIDTH).permute(2, 0, 3, 1, 4)
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return F.linear(out.transpose(1, 2).reshape(x.shape), self.out_proj.weight, self.out_proj.bias)
+
+
+def quick_gelu(self: clip.QuickGELU, x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+FORWARD = {
+    blocks.Modulation: modulate,
+    blocks.SelfAttention: attend,
+    blocks.Conv2d: nn.Conv2d.forward,
+    clip.Attention: attend_in_clip,
+    clip.Linear: nn.Linear.forward,
+    clip.QuickGELU: quick_gelu,
+}
+
+
+def make_plain(model: nn.Module) -> nn.Module:
+    """Gives the layers of a model of ours the plain way to compute."""
+    for module in model.modules():
+        if isinstance(module, clip.VisionTransformer):
+            module.patches = MethodType(patches, module)
+            module.transformer.first = MethodType(first, module.transformer)
+        elif type(module) in FORWARD:
+            module.forward = MethodType(FORWARD[type(module)], module)
+    return model
+
+
+def load_model(name: str, path: Path) -> nn.Module:
+    """A diffusion model of `path`, the plain way."""
+    model = get_model(name)()
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return make_plain(model.eval().requires_grad_(False))
+
+
+def load_clip(path: Path) -> clip.CLIP:
+    """A CLIP of a state dict in `path`, the plain way."""
+    state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    model = clip.CLIP(**clip.dimensions(state_dict))
+    model.load_state_dict(state_dict)
+    return make_plain(model.float().eval().requires_grad_(False))
