@@ -91,6 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="the model's file (default: the published one, in checkpoints/)",
     )
     p.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="guide in less memory and more time: compute again instead of keeping",
+    )
+    p.add_argument(
         "--clip-checkpoint",
         type=str,
         metavar="FILE",
@@ -101,6 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
         "-cs",
         type=shell.number(),
         help=f"how strongly CLIP guides; 0: not at all {default('clip_guidance_scale')}",
+    )
+    p.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the model first, which takes a minute: for many images",
     )
     p.add_argument("--device", type=str, help="the device (default: CUDA, else MPS, else the CPU)")
     p.add_argument(
@@ -320,6 +330,7 @@ def run(
     t = torch.linspace(1, 0, args.steps + 1)[:-1]
     steps = utils.get_spliced_ddpm_cosine_schedule(t).to(target.device)
     scale = args.clip_guidance_scale
+    cutouts_at_once = guidance.CUTOUTS // 4 if args.checkpointing else guidance.CUTOUTS
     return methods.run_method(
         args.method,
         model,
@@ -327,7 +338,7 @@ def run(
         steps,
         args.eta,
         {"clip_embed": target.expand(len(seeds), -1)},
-        guidance.make_cond_fn(clip_model, scale, streams) if scale else None,
+        guidance.make_cond_fn(clip_model, scale, streams, cutouts_at_once) if scale else None,
         noise_sampler=noise.make_noise_sampler(streams),
     )
 
@@ -354,6 +365,8 @@ def memory_advice(args: argparse.Namespace, device: torch.device) -> Iterator[No
         if not known and "can't allocate memory" not in str(error):
             raise
         remedies = ["a smaller --batch-size"] if args.batch_size > 1 else []
+        if args.clip_guidance_scale and not args.checkpointing:
+            remedies.append("--checkpointing")
         remedies += ["--clip-guidance-scale 0"] if args.clip_guidance_scale else []
         remedies += ["--model emoji_64"] if args.model != "emoji_64" else []
         advice = f"; what would help: {', '.join(remedies)}" if remedies else ""
@@ -449,6 +462,29 @@ def sample_all(args: argparse.Namespace) -> None:
                 print(paths[i], flush=True)
 
 
+def compile_model(
+    args: argparse.Namespace, model: torch.nn.Module, clip_model: CLIP, device: torch.device
+) -> torch.nn.Module:
+    """The model compiled where that gains anything, and CLIP with it, in place.
+
+    Raises:
+        UserError: there is no compiler.
+    """
+    from diffusion import compilation
+
+    try:
+        if device.type == "cuda":
+            clip_model.encode_image = compilation.compile_for_cuda(clip_model.encode_image)
+            return compilation.compile_for_cuda(model)
+        if device.type == "cpu" and not args.clip_guidance_scale:
+            return compilation.compile_for_inference(model)
+    except compilation.CompilerError as error:
+        raise UserError(f"--compile: {error}") from None
+    guided = "guided sampling" if args.clip_guidance_scale else "sampling"
+    shell.note(f"--compile left out: {guided} on {device.type} gains nothing by it")
+    return model
+
+
 def make_draw(
     args: argparse.Namespace,
     texts: list[tuple[str, float]],
@@ -465,19 +501,26 @@ def make_draw(
     import torch
 
     from CLIP import clip
-    from diffusion import utils
+    from diffusion import memory, utils
+    from diffusion.models.blocks import use_checkpointing
 
+    if device.type == "cpu" and not args.checkpointing:
+        memory.keep_freed_memory()
     try:
         model = load_model(args.model, files[0], device)
         clip_model, _ = clip.load(files[1], device=device)
     except store.CheckpointError as error:
         raise RunError(error) from None
     clip_model.requires_grad_(False)
-    target = encode_prompts(texts, images, clip_model, min(model.shape[1:]), device)
+    if args.checkpointing:
+        use_checkpointing(model)
+    side = min(model.shape[1:])
+    target = encode_prompts(texts, images, clip_model, side, device)
+    compiled = compile_model(args, model, clip_model, device) if args.compile else model
 
     def draw(seeds: list[int]) -> dict[int, Image]:
         targets = torch.cat([target(seed) for seed in seeds])
-        pictures = run(args, model, clip_model, targets, seeds)
+        pictures = run(args, compiled, clip_model, targets, seeds)
         return {seed: utils.to_pil_image(x) for seed, x in zip(seeds, pictures)}
 
     return draw

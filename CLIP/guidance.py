@@ -86,13 +86,14 @@ def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
 
 
 def make_cond_fn(
-    model: CLIP, scale: float, streams: list[torch.Generator]
+    model: CLIP, scale: float, streams: list[torch.Generator], at_once: int = CUTOUTS
 ) -> Callable[..., Tensor]:
     """Guidance for the samplers: minus the gradient to x of how far CLIP sees pred from the target.
 
     Args:
         scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by.
         streams: one for each picture, where the places of its cutouts are drawn from.
+        at_once: how many cutouts of each picture CLIP looks at together; fewer take less memory.
 
     Returns:
         A function of x, t, pred and clip_embed that gives a tensor of x's shape. x and pred are
@@ -103,8 +104,13 @@ def make_cond_fn(
 
     def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor) -> Tensor:
         cutouts = normalize(make_cutouts((pred + 1) / 2, streams))
-        embeds = model.encode_image(cutouts).float().view(CUTOUTS, x.shape[0], -1)
-        losses = spherical_dist_loss(embeds, clip_embed[None])
-        return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
+        grads = []
+        # CLIP's own backward comes first, and what it kept is gone before that of the model.
+        for part in cutouts.detach().split(at_once * len(x)):
+            part.requires_grad_()
+            embeds = model.encode_image(part).float().view(-1, *clip_embed.shape)
+            losses = spherical_dist_loss(embeds, clip_embed[None])
+            grads += torch.autograd.grad(losses.sum() * (scale / CUTOUTS), part)
+        return -torch.autograd.grad(cutouts, x, torch.cat(grads))[0]
 
     return cond_fn

@@ -5,7 +5,9 @@ from typing import Any
 
 from .models import get_model, get_models
 
-MODULES = tuple("metadata methods noise output pictures sampling shell solvers utils".split())
+MODULES = tuple(
+    "compilation memory metadata methods noise output pictures sampling shell solvers utils".split()
+)
 __all__ = ["get_model", "get_models", "models", "sampling", "utils"]
 
 

@@ -35,7 +35,9 @@ def options(
     guidance: float, steps: int = STEPS, eta: float = ETA, method: str = "ddpm"
 ) -> argparse.Namespace:
     """What the script's `run` takes from the command line."""
-    return argparse.Namespace(steps=steps, eta=eta, clip_guidance_scale=guidance, method=method)
+    return argparse.Namespace(
+        steps=steps, eta=eta, clip_guidance_scale=guidance, method=method, checkpointing=False
+    )
 
 
 def draw(

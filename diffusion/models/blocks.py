@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .convolution import Conv2d
 
@@ -120,8 +121,20 @@ class SkipBlock(nn.Module):
 def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor) -> Tensor:
     """x through the blocks, one after the other."""
     for block in blocks:
-        x = block(x, cond)
+        if x.requires_grad and getattr(block, "checkpointing", False):
+            x = checkpoint(block, x, cond, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = block(x, cond)
     return x
+
+
+def use_checkpointing(model: nn.Module) -> None:
+    """Makes the blocks of a model keep their inputs alone for the backward pass, and compute the
+    rest again: Chen et al. 2016, arXiv 1604.06174.
+    """
+    for module in model.modules():
+        if isinstance(module, (ConvBlock, SelfAttention)):
+            module.checkpointing = True
 
 
 def conv_row(widths: list[int], c_mid: int, cond_dim: int, attention: bool, **last: bool) -> list:

@@ -69,13 +69,13 @@ class Conv2d(nn.Conv2d):
         return PackedConvolution.apply(x, self.weight, self.bias, self.packed[1], padding)
 
 
-def pack(model: nn.Module) -> nn.Module:
+def pack(model: nn.Module, packs: bool = True) -> nn.Module:
     """Makes the convolutions of a model that isn't trained keep packed weights, from their first
-    call on. On a CPU a call then doesn't lay out the weights anew.
+    call on, or no longer. On a CPU a call then doesn't lay out the weights anew.
 
     Where PyTorch lacks the kernels nothing changes.
     """
     for module in model.modules():
         if isinstance(module, Conv2d):
-            module.packs = can_pack()
+            module.packs, module.packed = packs and can_pack(), None
     return model
