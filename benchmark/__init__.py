@@ -1,1 +1,1 @@
-"""What the program takes: time, memory, and steps for a good picture. `python -m benchmark`."""
+"""What the program takes: time, memory, and steps for a good picture. See `benchmark.methods`."""
