@@ -225,15 +225,15 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -
     import torch
 
     from checkpoints import tensors
-    from diffusion.models.convolution import pack
+    from diffusion.models import convolution
 
     path = Path(checkpoint) if checkpoint else store.obtain(name)
     with torch.device("meta"):
         model = get_model(name)()
     tensors.load_into(model, tensors.read(path), path)
     model = model.eval().requires_grad_(False)
-    if device.type == "cpu":
-        return pack(model.float())
+    if device.type == "cpu" and convolution.can_pack():
+        return convolution.pack(model.float())
     model = model.half() if device.type == "cuda" else model.float()
     return model.to(device, memory_format=torch.channels_last)
 

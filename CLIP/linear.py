@@ -4,6 +4,7 @@ PyTorch's own product of fp32 matrices is MKL's, which leaves a sixth of an AMD 
 its convolutions are oneDNN's, and one over single pixels is the same product.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,27 +15,25 @@ from torch import Tensor, nn
 MANY_ROWS = 1024
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` of x [..., K] and weight [N, K] as a convolution over a row of pixels."""
+def on_pixels(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What a convolution of single pixels makes of the rows of x [..., K]: [..., N]."""
     pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
-    out = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    return convolve(pixels).permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 class FrozenLinear(torch.autograd.Function):
-    """`pointwise` whose gradient goes to x alone, so that x need not be kept."""
+    """`F.linear` as a convolution. Its gradient goes to x alone, so that x need not be kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return pointwise(x, weight, bias)
+        kernel = weight[:, :, None, None]
+        ctx.save_for_backward(kernel)
+        return on_pixels(lambda pixels: F.conv2d(pixels, kernel, bias), x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        pixels = grad.reshape(1, 1, -1, grad.shape[-1]).permute(0, 3, 1, 2)
-        out = F.conv_transpose2d(pixels, weight[:, :, None, None])
-        return out.permute(0, 2, 3, 1).reshape(*grad.shape[:-1], -1), None, None
+        (kernel,) = ctx.saved_tensors
+        return on_pixels(lambda pixels: F.conv_transpose2d(pixels, kernel), grad), None, None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 import clip_sample
-from CLIP.model import CLIP
 from diffusion.methods import EVALUATIONS, METHODS, STOCHASTIC
 from training import data, evaluate
-from training.clip import embed_images, embed_texts, to_tensor
+from training.clip import embed_texts
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
@@ -77,29 +76,6 @@ def pieces(chunks: int) -> Iterator[Piece]:
             yield from (Piece(m, budget, 0, FEW) for m in METHODS if m != "ddpm")
 
 
-class Judge:
-    """What is known of the pictures: the training set, and what each prompt should give."""
-
-    def __init__(self, clip_model: CLIP) -> None:
-        pictures = data.load()
-        names = [p.name for p in pictures]
-        self.index = {name: i for i, name in enumerate(names)}
-        self.known = to_tensor(pictures)
-        self.names = embed_texts(clip_model, names)
-        self.clip_model = clip_model
-
-    def __call__(self, drawn: Tensor, converged: Tensor, asked: list[Prompt]) -> dict[str, list]:
-        """The figures of pictures [N, 3, 64, 64] in -1 to 1."""
-        wanted = torch.tensor([self.index[prompt.wanted] for prompt in asked])
-        seen = (drawn.clamp(-1, 1) + 1) / 2
-        ranks = embed_images(self.clip_model, seen) @ self.names.T
-        return {
-            "distance": (drawn - converged).pow(2).mean((1, 2, 3)).sqrt().tolist(),
-            "nearest": (evaluate.nearest(seen, self.known) == wanted).tolist(),
-            "ranked": (ranks.argmax(1) == wanted).tolist(),
-        }
-
-
 def measure(guidance: float, chunks: int, state: Path) -> None:
     """Measures what isn't measured yet, a line of JSON in `state` for each piece."""
     state.mkdir(parents=True, exist_ok=True)
@@ -107,7 +83,7 @@ def measure(guidance: float, chunks: int, state: Path) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     done = {Piece(*(json.loads(line)[name] for name in Piece._fields)) for line in lines}
     model, clip_model = evaluate.load()
-    judge, everything = Judge(clip_model), prompts()
+    judge, everything = evaluate.Judge(clip_model, data.load()), prompts()
 
     def draw(asked: list[Prompt], method: str, steps: int) -> Tensor:
         target = embed_texts(clip_model, [prompt.text for prompt in asked])
@@ -130,8 +106,15 @@ def measure(guidance: float, chunks: int, state: Path) -> None:
         asked = everything[piece.first : piece.last]
         steps = steps_within(piece.method, piece.budget)
         drawn = draw(asked, piece.method, steps)
-        figures = judge(drawn, converged(piece.first, piece.last), asked)
-        line = {**piece._asdict(), "steps": steps, **figures}
+        off = drawn - converged(piece.first, piece.last)
+        near, ranked = judge((drawn.clamp(-1, 1) + 1) / 2, [prompt.wanted for prompt in asked])
+        line = {
+            **piece._asdict(),
+            "steps": steps,
+            "distance": off.pow(2).mean((1, 2, 3)).sqrt().tolist(),
+            "nearest": near.tolist(),
+            "ranked": ranked.tolist(),
+        }
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -10,7 +10,8 @@ def keep_freed_memory() -> bool:
     """Makes glibc keep what is freed for the next tensor; from then on, for the whole process.
 
     It would give each large tensor's memory back at once, and the kernel fault in and clear every
-    page of the next: a third of the time of a guided step of CC12M_1. The peak stays what it was.
+    page of the next: a third of the time of a guided step of CC12M_1. What is kept is lost to other
+    programs, and where sizes differ it doesn't all fit again: the peak grows by about a tenth.
 
     Returns:
         Whether it did; other C libraries have no such thing.

@@ -66,6 +66,27 @@ def nearest(pictures: Tensor, known: Tensor) -> Tensor:
     return torch.cdist(pictures.flatten(1), known.flatten(1)).argmin(dim=1)
 
 
+class Judge:
+    """What pictures are held against: the training pictures, and their names as CLIP sees them."""
+
+    def __init__(self, clip_model: CLIP, pictures: list[data.Picture]) -> None:
+        names = [p.name for p in pictures]
+        self.clip_model = clip_model
+        self.index = {name: i for i, name in enumerate(names)}
+        self.known, self.name_embeds = to_tensor(pictures), embed_texts(clip_model, names)
+
+    def __call__(self, drawn: Tensor, wanted: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Whether each picture [N, 3, 64, 64] in 0 to 1 is what was wanted, by name.
+
+        Returns:
+            Whether the nearest training picture is the one, [N], and whether CLIP ranks its name
+            first among all names, [N].
+        """
+        asked = torch.tensor([self.index[name] for name in wanted])
+        seen = embed_images(self.clip_model, drawn) @ self.name_embeds.T
+        return nearest(drawn, self.known) == asked, seen.argmax(1) == asked
+
+
 def measure(
     model: torch.nn.Module,
     clip_model: CLIP,
@@ -74,17 +95,12 @@ def measure(
     every: int = 1,
 ) -> list[Figures]:
     """The figures for names, and for paraphrases of the same names: all, or `every` so many."""
-    names = [p.name for p in pictures]
-    index = {name: i for i, name in enumerate(names)}
-    known, name_embeds = to_tensor(pictures), embed_texts(clip_model, names)
+    judge = Judge(clip_model, pictures)
     unseen = dict(list(data.paraphrases().items())[::every])
-    asked = torch.tensor([index[name] for name in unseen])
     out = []
     for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
         drawn = draw(model, clip_model, texts, options(guidance))
-        near = (nearest(drawn, known) == asked).float().mean().item()
-        seen = embed_images(clip_model, drawn) @ name_embeds.T
-        ranked = (seen.argmax(1) == asked).float().mean().item()
+        near, ranked = (right.float().mean().item() for right in judge(drawn, list(unseen)))
         out.append(Figures(guidance, kind, len(texts), near, ranked))
     return out
 

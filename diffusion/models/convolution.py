@@ -71,11 +71,9 @@ class Conv2d(nn.Conv2d):
 
 def pack(model: nn.Module, packs: bool = True) -> nn.Module:
     """Makes the convolutions of a model that isn't trained keep packed weights, from their first
-    call on, or no longer. On a CPU a call then doesn't lay out the weights anew.
-
-    Where PyTorch lacks the kernels nothing changes.
+    call on, or no longer. On a CPU a call then doesn't lay out the weights anew. Ask `can_pack`.
     """
     for module in model.modules():
         if isinstance(module, Conv2d):
-            module.packs, module.packed = packs and can_pack(), None
+            module.packs, module.packed = packs, None
     return model
