@@ -171,7 +171,7 @@ def test_out_of_memory_says_what_would_help(tmp_path):
     done = limited(*many, cwd=tmp_path, limit=(resource.RLIMIT_AS, 12 * 2**30))
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
-    advice = "what would help: a smaller --batch-size, --clip-guidance-scale 0"
+    advice = "what would help: a smaller --batch-size, --checkpointing, --clip-guidance-scale 0"
     assert last == f"clip_sample.py: out of memory on cpu; {advice}"
     assert not list(tmp_path.iterdir())
 
