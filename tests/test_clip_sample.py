@@ -3,6 +3,8 @@
 import functools
 import http.server
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from conftest import ROOT, run_python
 from PIL import Image
 
 from checkpoints import store
+from diffusion import metadata, methods
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "3")
 
@@ -69,6 +72,63 @@ def test_images_do_not_depend_on_the_batch(clip_sample, tmp_path):
     for a, b in zip([*at_once, alone], [*one_by_one, one_by_one[2]]):
         assert (np.abs(a - b) <= 1).mean() >= 0.999
     assert np.abs(at_once[0] - at_once[1]).max() > 1
+
+
+@pytest.mark.parametrize("method", ["ddpm", "plms", "dpmpp_2m_sde"])
+def test_a_method_is_drawn_with_and_recorded(clip_sample, tmp_path, method):
+    done = clip_sample("red apple", *QUICK, "-cs", "1", "--method", method)
+    assert done.returncode == 0, done.stderr
+    made = levels(tmp_path / "out_00000.png")
+    record = metadata.read(tmp_path / "out_00000.png")
+    assert record["sampler"] == metadata.SAMPLERS[method]
+    assert record["eta"] == (1.0 if method in methods.STOCHASTIC else 0.0)
+    again = shlex.split(record["command"])[1:]
+    assert ("--method" in again) == (method not in ("ddpm", "ddim"))
+    assert clip_sample("--device", "cpu", *again).returncode == 0
+    np.testing.assert_array_equal(levels(tmp_path / "out_00000.png"), made)
+
+
+def test_without_a_method_eta_picks_between_ddim_and_ddpm(clip_sample, tmp_path):
+    for eta, method in (("0", "ddim"), ("1", "ddpm")):
+        clip_sample("red apple", *QUICK, "-cs", "0", "--eta", eta)
+        made = (tmp_path / "out_00000.png").read_bytes()
+        done = clip_sample("red apple", *QUICK, "-cs", "0", "--method", method, "--resume")
+        assert done.returncode == 0, done.stderr  # made with the same settings
+        assert (tmp_path / "out_00000.png").read_bytes() == made
+
+
+def test_checkpointing_gives_the_same_picture(clip_sample, tmp_path):
+    pictures = []
+    for options in ((), ("--checkpointing",)):
+        done = clip_sample("red apple", *QUICK, *options)
+        assert done.returncode == 0, done.stderr
+        pictures.append(levels(tmp_path / "out_00000.png"))
+    assert (np.abs(pictures[0] - pictures[1]) <= 1).mean() >= 0.999
+
+
+def test_compile_is_left_out_where_it_gains_nothing(clip_sample, tmp_path):
+    done = clip_sample("red apple", *QUICK, "--compile")
+    assert done.returncode == 0, done.stderr
+    assert "--compile left out: guided sampling on cpu gains nothing by it" in done.stderr
+
+
+def test_compile_without_a_compiler(clip_sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = clip_sample("red apple", *QUICK, "-cs", "0", "--compile")
+    assert (done.returncode, done.stdout) == (2, "")
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("clip_sample.py: --compile: no C++ compiler found; install one")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is here")
+def test_compiled_gives_the_same_picture(clip_sample, tmp_path):
+    pictures = []
+    for options in ((), ("--compile",)):
+        done = clip_sample("red apple", *QUICK, "-cs", "0", *options)
+        assert done.returncode == 0, done.stderr
+        pictures.append(levels(tmp_path / "out_00000.png"))
+    assert (np.abs(pictures[0] - pictures[1]) <= 1).mean() >= 0.999
 
 
 def test_guidance_changes_the_picture_and_scale_0_still_conditions(clip_sample, tmp_path):
@@ -150,6 +210,9 @@ MISTAKES = [
     (("a", "-bs", "-1"), "'-1' is not a whole number of at least 1"),
     (("a", "--eta", "1.5"), "'1.5' is not a number from 0 to 1"),
     (("a", "--eta", "nan"), "'nan' is not a number from 0 to 1"),
+    (("a", "--method", "euler"), "invalid choice: 'euler'"),
+    (("a", "--method", "plms", "--eta", "0.5"), "the method plms draws no noise; leave --eta out"),
+    (("a", "--method", "ddim", "--eta", "1"), "the method ddim draws no noise; leave --eta out"),
     (("a", "-cs", "inf"), "'inf' is not a finite number"),
     (("a", "--seed", "-1"), "'-1' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),

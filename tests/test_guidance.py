@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from CLIP.guidance import MakeCutouts, spherical_dist_loss
+from CLIP.guidance import MakeCutouts, make_cond_fn, make_normalize, spherical_dist_loss
+from CLIP.model import build_model
 
 CASES = [(32, 16, 1.0), (48, 5, 0.5), (64, 3, 2.0)]
 
@@ -46,3 +47,27 @@ def test_a_picture_smaller_than_the_cutouts_is_taken_whole():
     out = MakeCutouts(32, 2)(x)
     whole = torch.nn.functional.adaptive_avg_pool2d(x, 32)
     torch.testing.assert_close(out, whole.expand(2, -1, -1, -1))
+
+
+def test_guidance_in_parts_is_guidance_at_once(clip_tiny_tensors):
+    model = build_model(clip_tiny_tensors).requires_grad_(False)
+    torch.manual_seed(0)
+    embed = torch.randn(2, model.visual.output_dim)
+    start, grads = torch.randn(2, 3, 64, 64), []
+    for at_once in (16, 4):
+        x = start.clone().requires_grad_()
+        streams = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        cond_fn = make_cond_fn(model, 500.0, streams, at_once)
+        grads.append(cond_fn(x, torch.ones(2), x * 0.5, clip_embed=embed))
+    # The loss as it is defined, in one piece.
+    streams = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    x = start.clone().requires_grad_()
+    cutouts = MakeCutouts(model.visual.input_resolution, 16)((x * 0.5 + 1) / 2, streams)
+    normalize = make_normalize(torch.device("cpu"))
+    embeds = model.encode_image(normalize(cutouts)).view(16, 2, -1)
+    loss = spherical_dist_loss(embeds, embed[None]).mean(0).sum() * 500
+    grads.append(-torch.autograd.grad(loss, x)[0])
+    assert grads[0].abs().max() > 0
+    for other in grads[1:]:
+        scale = grads[0].abs().max()
+        torch.testing.assert_close(other / scale, grads[0] / scale, atol=1e-4, rtol=0)

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from diffusion import metadata
+from diffusion import metadata, methods
 from diffusion.metadata import Settings, infotext, record
 
 SETTINGS = Settings(
@@ -283,3 +283,9 @@ def test_what_makes_no_difference():
         model="renamed",
     )
     assert metadata.difference(there, record(moved, 7, 0)) is None
+
+
+def test_every_method_has_a_name():
+    assert tuple(metadata.SAMPLERS) == methods.METHODS
+    made = record(dataclasses.replace(PLAIN, method="dpmpp_2m"), 7, 3)
+    assert made["sampler"] == "DPM++ 2M" and "Sampler: DPM++ 2M," in infotext(made)

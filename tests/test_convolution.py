@@ -1,0 +1,87 @@
+"""Packed convolutions and checkpointing, against the same layers without."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion import get_model
+from diffusion.models.blocks import use_checkpointing
+from diffusion.models.convolution import Conv2d, can_pack, pack
+
+needs_packing = pytest.mark.skipif(not can_pack(), reason="this PyTorch has no packed kernels")
+
+
+def with_gradient(layer: torch.nn.Module, x: Tensor, *args: Tensor) -> tuple[Tensor, Tensor]:
+    """What the layer gives, and the gradient to x of half its square."""
+    x = x.clone().requires_grad_()
+    out = layer(x, *args)
+    return out.detach(), torch.autograd.grad(out.square().sum() / 2, x)[0]
+
+
+@needs_packing
+@pytest.mark.parametrize("c_in, c_out, kernel, bias", [(31, 64, 3, True), (64, 24, 1, False)])
+@pytest.mark.parametrize("batch, side", [(1, 4), (3, 4), (2, 16)])
+def test_packed_is_the_same(c_in, c_out, kernel, bias, batch, side):
+    torch.manual_seed(0)
+    layer = Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=bias).requires_grad_(False)
+    x = torch.randn(batch, c_in, side, side)
+    plain = with_gradient(layer, x)
+    packed = with_gradient(pack(layer), x)
+    assert layer.packed is not None
+    torch.testing.assert_close(packed, plain, atol=1e-4, rtol=1e-5)
+
+
+@needs_packing
+def test_packed_weights_follow_the_shape_and_the_weights():
+    torch.manual_seed(0)
+    layer = pack(Conv2d(16, 16, 3, padding=1).requires_grad_(False))
+    plain = Conv2d(16, 16, 3, padding=1).requires_grad_(False)
+    for side in (8, 4, 8):
+        plain.load_state_dict(layer.state_dict())
+        x = torch.randn(1, 16, side, side)
+        torch.testing.assert_close(layer(x), plain(x), atol=1e-5, rtol=1e-5)
+        layer.weight.mul_(-2)
+
+
+def emoji_64() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return get_model("emoji_64")().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("change", [pytest.param(pack, marks=needs_packing), use_checkpointing])
+def test_a_model_gives_the_same_numbers(change, batch):
+    """One image is normalised and modulated in one pass, several in two."""
+    model, args = emoji_64(), (torch.rand(batch), torch.randn(batch, 256))
+    x = torch.randn(batch, 3, 64, 64)
+    before = with_gradient(model, x, *args)
+    change(model)
+    after = with_gradient(model, x, *args)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+def test_one_image_is_as_in_a_batch():
+    model = emoji_64()
+    x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
+    together = with_gradient(model, x, t, embed)
+    alone = [with_gradient(model, x[i : i + 1], t[i : i + 1], embed[i : i + 1]) for i in (0, 1)]
+    for part, parts in zip(together, zip(*alone)):
+        torch.testing.assert_close(torch.cat(parts), part, atol=1e-4, rtol=1e-4)
+
+
+def test_checkpointing_keeps_less():
+    kept = []
+    for change in (None, use_checkpointing):
+        model = emoji_64()
+        if change:
+            change(model)
+        sizes = []
+
+        def pack_hook(x, sizes=sizes):
+            sizes.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda x: x):
+            model(torch.randn(1, 3, 64, 64).requires_grad_(), torch.rand(1), torch.randn(1, 256))
+        kept.append(sum(sizes))
+    assert 0 < kept[1] < kept[0] / 2

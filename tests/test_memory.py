@@ -1,0 +1,26 @@
+import sys
+
+import pytest
+from conftest import ROOT, run_python
+
+FAULTS = '''
+import resource
+import torch
+from diffusion import memory
+
+def faults() -> int:
+    """Page faults of a tensor where a larger one was before."""
+    torch.ones(2**25)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = faults()
+print(given_back > 10000, memory.keep_freed_memory(), faults() < 1000)
+'''
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's alone")
+def test_kept_memory_is_not_faulted_in_again():
+    done = run_python("-c", FAULTS, cwd=ROOT)
+    assert done.stdout == "True True True\n", done.stderr
