@@ -323,13 +323,15 @@ def run(
     import torch
 
     from CLIP import guidance
-    from diffusion import noise, utils
+    from diffusion import noise, sampling, utils
 
     streams = noise.streams(seeds)
     x = noise.randn(streams, model.shape, target.device)
     t = torch.linspace(1, 0, args.steps + 1)[:-1]
     steps = utils.get_spliced_ddpm_cosine_schedule(t).to(target.device)
     scale = args.clip_guidance_scale
+    with sampling.autocast(target.device):
+        conditions = model.conditions(target.expand(len(seeds), -1))
     cutouts_at_once = guidance.CUTOUTS // 4 if args.checkpointing else guidance.CUTOUTS
     return methods.run_method(
         args.method,
@@ -337,7 +339,7 @@ def run(
         x,
         steps,
         args.eta,
-        {"clip_embed": target.expand(len(seeds), -1)},
+        conditions,
         guidance.make_cond_fn(clip_model, scale, streams, cutouts_at_once) if scale else None,
         noise_sampler=noise.make_noise_sampler(streams),
     )

@@ -97,12 +97,13 @@ def make_cond_fn(
 
     Returns:
         A function of x, t, pred and clip_embed that gives a tensor of x's shape. x and pred are
-        [B, 3, H, W], pred in -1 to 1; clip_embed is [B, D].
+        [B, 3, H, W], pred in -1 to 1; clip_embed is [B, D]. What else a model is given by name is
+        left unused.
     """
     make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
     normalize = make_normalize(model.logit_scale.device)
 
-    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor) -> Tensor:
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor, **_: Tensor) -> Tensor:
         cutouts = normalize(make_cutouts((pred + 1) / 2, streams))
         grads = []
         # CLIP's own backward comes first, and what it kept is gone before that of the model.

@@ -1,1 +1,20 @@
-"""What the program takes: time, memory, and steps for a good picture. See `benchmark.methods`."""
+"""What the program takes: time, memory, and steps for a good picture.
+
+`python -m benchmark` measures speed beside the plain way of doing the same work (`plain`),
+`python -m benchmark.methods` the pictures of every sampler, `python -m benchmark.report` shows
+what the latter has found.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+STATE = Path(__file__).with_name("state")
+
+
+class Files(NamedTuple):
+    """A model by name, its file, and its CLIP's."""
+
+    name: str
+    model: Path
+    clip: Path

@@ -26,7 +26,7 @@ from training.clip import embed_texts
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
 # Beyond this many evaluations the solvers of the ODE differ little from each other: only the first
-# few prompts are drawn, for the distance.
+# few prompts are drawn.
 MANY, FEW = 50, 2
 # The converged solution. Its number of steps is nobody else's, so that guidance, which looks at
 # random cutouts, sees others here at every time.
@@ -63,7 +63,7 @@ def steps_within(method: str, budget: int) -> int:
     return max((n for n in range(1, budget + 1) if EVALUATIONS[method](n) <= budget), default=1)
 
 
-def pieces(chunks: int) -> Iterator[Piece]:
+def pieces(chunks: int, few: int) -> Iterator[Piece]:
     """Everything to measure, what matters most first."""
     ranges = [(i * CHUNK, (i + 1) * CHUNK) for i in range(chunks)]
     for where in ranges:
@@ -73,10 +73,10 @@ def pieces(chunks: int) -> Iterator[Piece]:
         yield from (Piece("ddpm", budget, *where) for budget in BUDGETS if budget > MANY)
     for budget in BUDGETS:
         if budget > MANY:
-            yield from (Piece(m, budget, 0, FEW) for m in METHODS if m != "ddpm")
+            yield from (Piece(m, budget, 0, few) for m in METHODS if m != "ddpm")
 
 
-def measure(guidance: float, chunks: int, state: Path) -> None:
+def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
     """Measures what isn't measured yet, a line of JSON in `state` for each piece."""
     state.mkdir(parents=True, exist_ok=True)
     path = state / f"methods_{guidance:g}.jsonl"
@@ -100,7 +100,7 @@ def measure(guidance: float, chunks: int, state: Path) -> None:
             torch.save(draw(asked, REFERENCE, REFERENCE_STEPS), kept)
         return torch.load(kept, weights_only=True)[first % CHUNK :][: last - first]
 
-    for piece in pieces(chunks):
+    for piece in pieces(chunks, few):
         if piece in done:
             continue
         asked = everything[piece.first : piece.last]
@@ -123,9 +123,17 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--guidance", type=float, default=0.0, help="the scale (default: 0)")
     p.add_argument("--chunks", type=int, default=1, help=f"times {CHUNK} prompts (default: 1)")
+    p.add_argument(
+        "--few",
+        type=int,
+        choices=range(1, CHUNK + 1),
+        default=FEW,
+        metavar="N",
+        help=f"prompts for the ODE's solvers beyond {MANY} evaluations (default: {FEW})",
+    )
     p.add_argument("--state", type=Path, default=STATE, metavar="FOLDER")
     args = p.parse_args()
-    measure(args.guidance, args.chunks, args.state)
+    measure(args.guidance, args.chunks, args.few, args.state)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ tensors are contiguous (NCHW), attention is written out, linear layers are PyTor
 nothing is packed, compiled or kept between calls.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from CLIP import guidance
 from CLIP import model as clip
 from diffusion import get_model
 from diffusion.models import blocks
@@ -72,6 +74,22 @@ def make_plain(model: nn.Module) -> nn.Module:
         elif type(module) in FORWARD:
             module.forward = MethodType(FORWARD[type(module)], module)
     return model
+
+
+def make_cond_fn(
+    model: clip.CLIP, scale: float, streams: list[torch.Generator]
+) -> Callable[..., Tensor]:
+    """Guidance as `CLIP.guidance.make_cond_fn` gives it, back to x in one go."""
+    make_cutouts = guidance.MakeCutouts(model.visual.input_resolution, guidance.CUTOUTS)
+    normalize = guidance.make_normalize(model.logit_scale.device)
+
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor, **_: Tensor) -> Tensor:
+        embeds = model.encode_image(normalize(make_cutouts((pred + 1) / 2, streams)))
+        embeds = embeds.view(guidance.CUTOUTS, *clip_embed.shape)
+        losses = guidance.spherical_dist_loss(embeds, clip_embed[None])
+        return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
+
+    return cond_fn
 
 
 def load_model(name: str, path: Path) -> nn.Module:

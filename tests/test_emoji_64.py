@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import clip_sample
 from checkpoints import store, tensors
 from training import clip, data, evaluate
 
@@ -70,3 +71,16 @@ def test_it_draws_what_it_is_asked(models, pictures, guidance):
     first = [names[i] for i in seen.argmax(1)]
     assert near == list(ASKED)
     assert sum(a == b for a, b in zip(first, ASKED)) >= len(ASKED) - 1
+
+
+def test_the_sketch_is_drawn_once_a_run(models):
+    model, clip_model = models
+    drawn = []
+    hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
+    args = evaluate.options(50.0, 3)
+    target = clip.embed_texts(clip_model, ["fox"])
+    clip_sample.run(args, model, clip_model, target, [0, 1])
+    assert [list(sketch.shape) for sketch in drawn] == [[2, 3, 32, 32]]
+    x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
+    assert torch.equal(model(x, t, **model.conditions(embed)), model(x, t, embed))
+    hook.remove()

@@ -36,6 +36,10 @@ class CC12M1Model(nn.Module):
             attention_from=4,
         )
 
+    def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
+        """The arguments of `forward` that are the same at every time: clip_embed, [B, 512]."""
+        return {"clip_embed": clip_embed}
+
     def forward(self, input: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
         """v at time t.
 

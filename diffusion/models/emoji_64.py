@@ -12,6 +12,11 @@ EMBED_DIM = 256
 COND_DIM = 256
 
 
+def normalize(clip_embed: Tensor) -> Tensor:
+    """Embeddings [B, 256] of length 16."""
+    return F.normalize(clip_embed, dim=-1) * EMBED_DIM**0.5
+
+
 class Sketch(nn.Module):
     """Guesses the picture at half its size from the embedding alone: the mean of all it may be.
 
@@ -69,20 +74,31 @@ class Emoji64Model(nn.Module):
             attention_from=2,
         )
 
-    def forward(self, input: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
+    def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
+        """The arguments of `forward` that are the same at every time, computed once for a run.
+
+        Args:
+            clip_embed: [B, 256]; its length doesn't matter.
+        """
+        return {"clip_embed": clip_embed, "sketch": self.sketch(normalize(clip_embed))}
+
+    def forward(
+        self, input: Tensor, t: Tensor, clip_embed: Tensor, sketch: Tensor | None = None
+    ) -> Tensor:
         """v at time t.
 
         Args:
             input: [B, 3, H, W], H and W multiples of 8.
             t: [B], 0 (the picture) to 1 (noise).
             clip_embed: [B, 256]; its length doesn't matter.
+            sketch: [B, 3, 32, 32], of `conditions`; computed here if it isn't given.
 
         Returns:
             v, [B, 3, H, W].
         """
-        clip_embed = F.normalize(clip_embed, dim=-1) * EMBED_DIM**0.5
+        clip_embed = normalize(clip_embed)
         h, w = input.shape[2:]
-        sketch = self.sketch(clip_embed).to(input.dtype)
+        sketch = (self.sketch(clip_embed) if sketch is None else sketch).to(input.dtype)
         half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
         full = F.interpolate(sketch, (h, w), mode="bilinear", align_corners=False)
         angle = t[:, None, None, None] * (math.pi / 2)

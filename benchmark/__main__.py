@@ -1,0 +1,93 @@
+"""Measures speed and memory beside the plain way of doing the same work, on the CPU.
+
+Ratios are how many times faster ours is: the median over the rounds, in which all take turns, and
+in brackets the least and the most. The full form takes half an hour, 16 GB of memory and 3 GB of
+disk, and wants a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from . import STATE, shown, speed, weights
+
+PACKAGES = ("torch", "torchvision")
+SIZES = {"cc12m_1": [1, 2, 4, 8], "emoji_64": [1, 2, 4, 8, 16, 32, 64]}
+PARTS = ("start", "step", "batches")
+
+
+def machine() -> speed.Numbers:
+    """What the figures depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(terse=True),
+        "versions": {"python": platform.python_version()} | {x: version(x) for x in PACKAGES},
+    }
+
+
+def write(results: speed.Numbers, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1) + "\n")
+    partial.replace(path)
+
+
+def measure(args: argparse.Namespace) -> speed.Numbers:
+    """Everything asked for; what is done so far is in the file at every moment."""
+    large = weights.emoji_64() if args.short else weights.cc12m_1(args.state)
+    rounds = 1 if args.short else args.rounds
+    results: speed.Numbers = {"machine": machine()}
+    if "start" in args.parts:
+        results["start"] = speed.starts(large, rounds)
+        write(results, args.json)
+    if "step" in args.parts:
+        results["step"] = speed.steps(large, rounds, compiled=not args.short)
+        write(results, args.json)
+    if "batches" in args.parts:
+        results["batches"] = []
+        for files in [weights.emoji_64()] if args.short else [weights.emoji_64(), large]:
+            sizes = [1, 2] if args.short else SIZES[files.name]
+            room = 0.7 * results["machine"]["memory"]
+            # A large model's batches take minutes, and no ratio depends on them.
+            few = min(rounds, 2) if files.name == "cc12m_1" else rounds
+            results["batches"].append(speed.batches(files, sizes, few, room))
+            write(results, args.json)
+    return results
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(
+        prog="python -m benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
+    p.add_argument("--json", type=Path, default=STATE / "speed.json", metavar="FILE")
+    p.add_argument("--rounds", type=int, default=5, help="of everything, in turn (default: 5)")
+    p.add_argument("--short", action="store_true", help="one round, on emoji_64: does it run?")
+    p.add_argument("--show", type=Path, metavar="FILE", help="show what a file has, and no more")
+    p.add_argument("--state", type=Path, default=STATE, help="where the stand-in weights lie")
+    args = p.parse_args()
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        p.error(f"no part {unknown[0]!r}, only {', '.join(PARTS)}")
+    args.parts = args.parts or PARTS
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler is talkative
+    results = json.loads(args.show.read_text()) if args.show else measure(args)
+    print("\n".join(shown.everything(results)))
+    if not args.show:
+        print(f"written: {args.json}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A start of the program: how long until its first step, and the memory that loading takes.
+
+As a program it is such a start, ours or the plain one, and ends with the first call of the model.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from . import ROOT, Files
+from .memory import Peak
+
+OURS, PLAIN = "ours", "plain"
+WRONG = ["--stesp", "5"]
+
+
+def seconds(*args: str) -> float:
+    """How long the program takes with arguments with which it has little to do."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, ROOT / "clip_sample.py", *args], capture_output=True)
+    return time.monotonic() - begun
+
+
+def start(kind: str, files: Files) -> dict[str, Any]:
+    """Starts the program anew, in a process of its own.
+
+    Returns:
+        Seconds from the shell to the beginning and to the end of the first step, and the peak of
+        anonymous memory until then, in bytes, each by `begun` and `ended`.
+    """
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "benchmark.start", kind, *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    moments = json.loads(done.stdout)
+    return {
+        moment: {"seconds": now - begun, "peak": peak} for moment, (now, peak) in moments.items()
+    }
+
+
+def go_plain() -> None:
+    """Makes the program load as `plain` does, hash nothing and give all memory back."""
+    import clip_sample
+    from CLIP import clip
+    from diffusion import memory
+
+    from . import plain
+
+    clip_sample.load_model = lambda name, checkpoint, device: plain.load_model(name, checkpoint)
+    clip_sample.start_hashing = lambda files: []
+    clip.load = lambda path, device: (plain.load_clip(path), None)
+    memory.keep_freed_memory = lambda: False
+
+
+def main() -> None:
+    kind, files = sys.argv[1], Files(*sys.argv[2:])
+    peak = Peak()
+    moments: dict[str, tuple[float, int | None]] = {}
+
+    import clip_sample
+
+    if kind == PLAIN:
+        go_plain()
+    from torch.nn.modules import module as hooks
+
+    def before(module: Any, *_: Any) -> None:
+        if hasattr(module, "min_t") and not moments:
+            moments["begun"] = time.monotonic(), peak.stop()
+
+    def after(module: Any, *_: Any) -> None:
+        if hasattr(module, "min_t"):
+            moments["ended"] = time.monotonic(), whole.stop()
+            print(json.dumps(moments), flush=True)
+            os._exit(0)
+
+    whole = Peak()
+    hooks.register_module_forward_pre_hook(before)
+    hooks.register_module_forward_hook(after)
+    folder = Path(tempfile.gettempdir())
+    options = ["--steps", "1", "-cs", "0", "--device", "cpu", "--no-metadata"]
+    options += ["--output", str(folder / "benchmark_start.png")]
+    options += ["--model", files.name, "--checkpoint", files.model, "--clip-checkpoint", files.clip]
+    sys.exit(clip_sample.main(["a red apple", *map(str, options)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The benchmark: that it runs, that its baseline does the same work, that the README tells it."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT, run_python
+
+from benchmark import plain, report, weights
+from benchmark.methods import steps_within
+from CLIP import guidance
+from diffusion import noise
+from diffusion.methods import EVALUATIONS, METHODS
+from training import evaluate
+
+
+def test_the_short_form(tmp_path):
+    """On the model that ships: every part, each configuration but the compiled one."""
+    results = tmp_path / "speed.json"
+    done = run_python("-m", "benchmark", "--short", "--json", results, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(results.read_text())
+    assert list(found) == ["machine", "start", "step", "batches"]
+    assert found["machine"]["versions"]["torch"]
+    assert all(found["start"][kind][0]["begun"]["seconds"] > 0 for kind in ("plain", "ours"))
+    assert list(found["step"]["guided"]) == ["plain", "ours", "checkpointing"]
+    assert list(found["batches"][0]["guided"]) == ["1", "2"]
+    titles = [line for line in done.stdout.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "## Start of emoji_64, files in the page cache",
+        "## A step of emoji_64",
+        "## Batches of emoji_64",
+    ]
+    again = run_python("-m", "benchmark", "--show", results, cwd=tmp_path)
+    assert again.stdout == done.stdout
+
+
+def test_a_part_that_is_none(tmp_path):
+    done = run_python("-m", "benchmark", "stepp", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: no part 'stepp', only start, step, batches\n")
+
+
+def test_the_baseline_does_the_same_work():
+    _, model_file, clip_file = weights.emoji_64()
+    theirs = plain.load_model("emoji_64", model_file), plain.load_clip(clip_file)
+    x = noise.randn(noise.streams([0, 1]), (3, 64, 64), torch.device("cpu"))
+    t, embed = torch.tensor([0.3, 0.8]), torch.randn(2, 256)
+    found = []
+    for (model, clip_model), make in (
+        (evaluate.load(), guidance.make_cond_fn),
+        (theirs, plain.make_cond_fn),
+    ):
+        y = x.clone().requires_grad_()
+        v = model(y, t, embed)
+        grad = make(clip_model, 50.0, noise.streams([0, 1]))(y, t, y - v, embed)
+        found.append((v.detach(), grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_within_a_budget(method):
+    steps = steps_within(method, 20)
+    assert EVALUATIONS[method](steps) <= 20 < EVALUATIONS[method](steps + 1)
+
+
+def test_the_readme_tells_what_was_found():
+    assert report.tables(report.BRIEF) in (ROOT / "README.md").read_text()
+    assert report.document() == (report.RESULTS / "methods.md").read_text()
+
+
+def test_every_method_was_measured_within_every_budget():
+    for scale in report.GUIDANCE:
+        found = report.load(scale)
+        budgets = [5, 10, 15, 20, 30, 50, 100, 250, 1000]
+        assert {method: list(row) for method, row in found.items()} == dict.fromkeys(
+            METHODS, budgets
+        )
