@@ -17,7 +17,7 @@ from torch import Tensor
 
 import clip_sample
 from CLIP import clip, guidance
-from diffusion import compilation, memory, noise, sampling
+from diffusion import memory, noise, sampling
 from diffusion.models import blocks
 
 from . import Files, plain
@@ -47,7 +47,7 @@ class Configuration:
             self.clip.requires_grad_(False)
         self.called = self.model
         if kind == COMPILED:
-            self.called = compilation.compile_for_inference(self.model)
+            self.called = plain.compile(self.model)
         if kind == CHECKPOINTING:
             blocks.use_checkpointing(self.model)
             self.make_cond_fn = partial(guidance.make_cond_fn, at_once=guidance.CUTOUTS // 4)

@@ -5,9 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-
-from .models.convolution import pack
 
 
 class CompilerError(RuntimeError):
@@ -31,25 +28,6 @@ def require_compiler() -> None:
         ) from None
 
 
-def compile_for_inference(model: nn.Module) -> Callable[..., Any]:
-    """A model compiled for a CPU and for calls without gradients, its weights packed as constants.
-
-    For each shape of x it is compiled anew, at the first call.
-
-    Raises:
-        CompilerError: PyTorch finds no C++ compiler.
-    """
-    require_compiler()
-    pack(model, False)  # the compiler packs them itself
-    model = model.to(memory_format=torch.channels_last)
-    return torch.compile(model, dynamic=False, options={"freezing": True})
-
-
-def compile_for_cuda(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A model or function compiled for CUDA, with or without gradients.
-
-    Raises:
-        CompilerError: PyTorch finds no C++ compiler, which it needs to start its kernels.
-    """
-    require_compiler()
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A model or function compiled, with or without gradients, at its first call of each shape."""
     return torch.compile(function, dynamic=False)

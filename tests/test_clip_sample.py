@@ -4,7 +4,6 @@ import functools
 import http.server
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -109,26 +108,7 @@ def test_checkpointing_gives_the_same_picture(clip_sample, tmp_path):
 def test_compile_is_left_out_where_it_gains_nothing(clip_sample, tmp_path):
     done = clip_sample("red apple", *QUICK, "--compile")
     assert done.returncode == 0, done.stderr
-    assert "--compile left out: guided sampling on cpu gains nothing by it" in done.stderr
-
-
-def test_compile_without_a_compiler(clip_sample, tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    done = clip_sample("red apple", *QUICK, "-cs", "0", "--compile")
-    assert (done.returncode, done.stdout) == (2, "")
-    line = done.stderr.splitlines()[-1]
-    assert line.startswith("clip_sample.py: --compile: no C++ compiler found; install one")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is here")
-def test_compiled_gives_the_same_picture(clip_sample, tmp_path):
-    pictures = []
-    for options in ((), ("--compile",)):
-        done = clip_sample("red apple", *QUICK, "-cs", "0", *options)
-        assert done.returncode == 0, done.stderr
-        pictures.append(levels(tmp_path / "out_00000.png"))
-    assert (np.abs(pictures[0] - pictures[1]) <= 1).mean() >= 0.999
+    assert "--compile left out: sampling on cpu gains nothing by it" in done.stderr
 
 
 def test_guidance_changes_the_picture_and_scale_0_still_conditions(clip_sample, tmp_path):

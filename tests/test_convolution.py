@@ -1,10 +1,13 @@
 """Packed convolutions and checkpointing, against the same layers without."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from diffusion import get_model
+from diffusion.models import winograd
 from diffusion.models.blocks import use_checkpointing
 from diffusion.models.convolution import Conv2d, can_pack, pack
 
@@ -27,7 +30,7 @@ def test_packed_is_the_same(c_in, c_out, kernel, bias, batch, side):
     x = torch.randn(batch, c_in, side, side)
     plain = with_gradient(layer, x)
     packed = with_gradient(pack(layer), x)
-    assert layer.packed is not None
+    assert layer.packed
     torch.testing.assert_close(packed, plain, atol=1e-4, rtol=1e-5)
 
 
@@ -41,6 +44,39 @@ def test_packed_weights_follow_the_shape_and_the_weights():
         x = torch.randn(1, 16, side, side)
         torch.testing.assert_close(layer(x), plain(x), atol=1e-5, rtol=1e-5)
         layer.weight.mul_(-2)
+
+
+@needs_packing
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("c, k", [(128, 128), (160, 128), (128, 136)])
+@pytest.mark.parametrize(
+    "batch, height, width", [(1, 32, 32), (3, 20, 36), (1, 2, 1024), (9, 6, 64)]
+)
+def test_in_fewer_multiplications(batch, height, width, c, k, bias):
+    """It rounds about as much as the usual way: to 1e-6 of the largest number, and the gradient."""
+    torch.manual_seed(0)
+    layer = Conv2d(c, k, 3, padding=1, bias=bias).requires_grad_(False)
+    x = torch.randn(batch, c, height, width)
+    assert winograd.pays(x.shape, layer.weight)
+    exact = with_gradient(copy.deepcopy(layer).double(), x.double())
+    found = with_gradient(pack(layer), x)
+    assert set(layer.packed) == {"forward", "backward"}
+    for truth, ours in zip(exact, found):
+        assert (ours - truth).abs().max() < 1e-6 * truth.abs().max()
+
+
+@pytest.mark.parametrize(
+    "shape, kernel, channels",
+    [
+        ((1, 128, 31, 64), 3, 128),  # an odd side
+        ((1, 128, 64, 64), 1, 128),
+        ((1, 128, 64, 64), 3, 64),  # few channels
+        ((1, 1024, 8, 8), 3, 1024),  # few pixels
+    ],
+)
+def test_where_fewer_multiplications_do_not_pay(shape, kernel, channels):
+    weight = torch.empty(channels, shape[1], kernel, kernel, device="meta")
+    assert not winograd.pays(torch.Size(shape), weight)
 
 
 def emoji_64() -> torch.nn.Module:

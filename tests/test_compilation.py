@@ -1,0 +1,40 @@
+"""--compile where it is taken: the models are compiled, and a missing compiler is told."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import run_python
+
+import clip_sample
+from diffusion.models.blocks import ConvBlock
+
+CUDA = torch.device("cuda")  # nothing is put there
+
+
+def models() -> tuple[torch.nn.Module, SimpleNamespace]:
+    torch.manual_seed(0)
+    return ConvBlock(4, 8, 4, cond_dim=3), SimpleNamespace(encode_image=lambda x: x.sin() * 2)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is here")
+def test_compiled_models_give_the_same_numbers_and_gradients():
+    model, clip_model = models()
+    encode = clip_model.encode_image
+    compiled = clip_sample.compile_model(model, clip_model, CUDA)
+    assert compiled is not model and clip_model.encode_image is not encode
+    x, cond = torch.randn(1, 4, 8, 8), torch.randn(1, 3)
+    found = []
+    for model_fn, encode_fn in ((model, encode), (compiled, clip_model.encode_image)):
+        y = x.clone().requires_grad_()
+        out = encode_fn(model_fn(y, cond))
+        found.append((out.detach(), torch.autograd.grad(out.sum(), y)[0]))
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_without_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")  # torch looks for it once in a process
+    code = "import clip_sample, torch; clip_sample.compile_model(None, None, torch.device('cuda'))"
+    done = run_python("-c", code, cwd=tmp_path)
+    assert "UserError: --compile: no C++ compiler found; install one (g++" in done.stderr
