@@ -50,14 +50,14 @@ def test_packed_weights_follow_the_shape_and_the_weights():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("c, k", [(128, 128), (160, 128), (128, 136)])
 @pytest.mark.parametrize(
-    "batch, height, width", [(1, 32, 32), (3, 20, 36), (1, 2, 1024), (9, 6, 64)]
+    "batch, height, width", [(1, 48, 64), (3, 40, 36), (1, 2, 2048), (9, 6, 64)]
 )
 def test_in_fewer_multiplications(batch, height, width, c, k, bias):
     """It rounds about as much as the usual way: to 1e-6 of the largest number, and the gradient."""
     torch.manual_seed(0)
     layer = Conv2d(c, k, 3, padding=1, bias=bias).requires_grad_(False)
     x = torch.randn(batch, c, height, width)
-    assert winograd.pays(x.shape, layer.weight)
+    assert winograd.pays(x.shape, layer.weight, spare=False)
     exact = with_gradient(copy.deepcopy(layer).double(), x.double())
     found = with_gradient(pack(layer), x)
     assert set(layer.packed) == {"forward", "backward"}
@@ -76,7 +76,13 @@ def test_in_fewer_multiplications(batch, height, width, c, k, bias):
 )
 def test_where_fewer_multiplications_do_not_pay(shape, kernel, channels):
     weight = torch.empty(channels, shape[1], kernel, kernel, device="meta")
-    assert not winograd.pays(torch.Size(shape), weight)
+    assert not winograd.pays(torch.Size(shape), weight, spare=False)
+
+
+def test_where_fewer_multiplications_take_much_memory():
+    weight, shape = torch.empty(512, 512, 3, 3, device="meta"), torch.Size((1, 512, 32, 32))
+    assert winograd.pays(shape, weight, spare=False)
+    assert not winograd.pays(shape, weight, spare=True)
 
 
 def emoji_64() -> torch.nn.Module:

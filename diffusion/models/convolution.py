@@ -1,5 +1,6 @@
 """A convolution whose weights stay in the layout that the CPU's kernels compute with."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,32 +22,13 @@ def can_pack() -> bool:
     )
 
 
-def pack_weights(weight: Tensor, shape: torch.Size, padding: list[int]) -> Tensor:
-    """The weights [K, C, H, W] in the best layout for pictures of a shape."""
-    if winograd.pays(shape, weight):
-        return winograd.transform(weight, shape)
-    once = [1, 1]
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, padding, once, once, 1, list(shape))
-
-
-def convolve(x: Tensor, weight: Tensor, packed: Tensor, bias: Tensor | None, padding: list[int]):
-    """The convolution of x, channels_last, with weights and what `pack_weights` made of them."""
-    if winograd.pays(x.shape, weight):
-        return winograd.convolve(x, packed, bias, len(weight))
-    once = [1, 1]
-    return torch.ops.mkldnn._convolution_pointwise(
-        x, packed, bias, padding, once, once, 1, "none", [], ""
-    )
-
-
 class PackedConvolution(torch.autograd.Function):
-    """A convolution of stride 1 with packed weights; the gradient goes to x alone."""
+    """A convolution of a layer that packs; the gradient goes to x alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: "Conv2d") -> Tensor:
         ctx.layer = layer
-        packed = layer.packed_for("forward", x.shape, layer.weight)
-        return convolve(x, layer.weight, packed, layer.bias, list(layer.padding))
+        return layer.convolve(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -57,29 +39,48 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` of stride 1 that `pack` can make keep packed copies of its weights."""
 
     packs = False
+    spares_memory = False
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.packs or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
         return PackedConvolution.apply(x.contiguous(memory_format=torch.channels_last), self)
 
-    def packed_for(self, use: str, shape: torch.Size, weight: Tensor) -> Tensor:
+    def kept(self, use: str, shape: torch.Size, make: Callable[[], Tensor]) -> Tensor:
         """The weights packed for pictures of a shape: those kept for this use, if they fit."""
         # A packed layer follows its weights if they change.
         key = (shape, self.weight.data_ptr(), self.weight._version)
         if use not in self.packed or self.packed[use][0] != key:
             with torch.no_grad():
-                self.packed[use] = key, pack_weights(weight, shape, list(self.padding))
+                self.packed[use] = key, make()
         return self.packed[use][1]
 
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution of x in channels_last, in the fastest way there is."""
+        if winograd.pays(x.shape, self.weight, self.spares_memory):
+            packed = self.kept("forward", x.shape, lambda: winograd.pack(self.weight, x.shape))
+            return winograd.convolve(x, packed, self.bias, self.out_channels)
+        padding, once = list(self.padding), [1, 1]
+        reorder = torch.ops.mkldnn._reorder_convolution_weight
+        packed = self.kept(
+            "forward",
+            x.shape,
+            lambda: reorder(self.weight, padding, once, once, 1, list(x.shape)),
+        )
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, packed, self.bias, padding, once, once, 1, "none", [], ""
+        )
+
     def gradient(self, grad: Tensor) -> Tensor:
-        """The gradient to x of a convolution of stride 1."""
+        """The gradient to x, given that to what came out."""
         turned = self.weight.transpose(0, 1)
-        if winograd.pays(grad.shape, turned):
+        # Here there is a second copy of the weights only where it is a small one.
+        if winograd.pays(grad.shape, turned, spare=True):
             grad = grad.contiguous(memory_format=torch.channels_last)
-            turned = turned.flip(2, 3)
-            packed = self.packed_for("backward", grad.shape, turned)
-            return winograd.convolve(grad, packed, None, len(turned))
+            packed = self.kept(
+                "backward", grad.shape, lambda: winograd.pack(turned.flip(2, 3), grad.shape)
+            )
+            return winograd.convolve(grad, packed, None, self.in_channels)
         # Weights as they are and a picture in the same order spare one pass over the weights.
         small = grad.shape[2] * grad.shape[3] <= FEW_PIXELS
         order = torch.contiguous_format if small else torch.channels_last

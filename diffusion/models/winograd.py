@@ -23,10 +23,15 @@ PIECE = 256
 CHANNELS, NUMBERS = 128, 2**15
 
 
-def pays(shape: torch.Size, weight: Tensor) -> bool:
-    """Whether this is the faster way for pictures of a shape [B, C, H, W]."""
+def pays(shape: torch.Size, weight: Tensor, spare: bool) -> bool:
+    """Whether to take this way with weights [K, C, 3, 3] and pictures of a shape [B, C, H, W].
+
+    Args:
+        spare: only if the transformed weights are no larger than the pictures.
+    """
     b, _, h, w = shape
-    if weight.shape[2:] != (3, 3) or h % 2 or w % 2:
+    k = len(weight)
+    if weight.shape[2:] != (3, 3) or h % 2 or w % 2 or (spare and 16 * k > b * h * w):
         return False
     channels = min(weight.shape[:2])
     return channels >= CHANNELS and b * (h // 2) * (w // 2) * channels >= NUMBERS
@@ -39,7 +44,7 @@ def rows_at_once(shape: torch.Size) -> int:
     return max(n for n in range(1, min(most, h // 2) + 1) if h // 2 % n == 0)
 
 
-def transform(weight: Tensor, shape: torch.Size) -> Tensor:
+def pack(weight: Tensor, shape: torch.Size) -> Tensor:
     """G g G^T of weights [K, C, 3, 3], packed for `convolve` with pictures of a shape."""
     k, c = weight.shape[:2]
     g = weight.new_tensor(G)
@@ -65,7 +70,7 @@ def convolve(x: Tensor, packed: Tensor, bias: Tensor | None, k: int) -> Tensor:
 
     Args:
         x: [B, C, H, W] in channels_last.
-        packed: of `transform`, for x's shape.
+        packed: of `pack`, for x's shape.
         bias: [k] or None.
         k: the channels of what is returned, [B, k, H, W] in channels_last.
     """
