@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROMPT ?= red apple
 
-.PHONY: sample test quick lint clean
+.PHONY: sample test quick lint benchmark clean
 
 sample: $(VENV)/installed
 	$(BIN)/python clip_sample.py "$(PROMPT)" --model emoji_64 --seed 0
@@ -19,6 +19,9 @@ quick: $(VENV)/installed-tests
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmark: $(VENV)/installed
+	$(BIN)/python -m benchmark
 
 clean:
 	rm -rf $(VENV)

@@ -74,7 +74,7 @@ def main() -> None:
     )
     p.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     p.add_argument("--json", type=Path, default=STATE / "speed.json", metavar="FILE")
-    p.add_argument("--rounds", type=int, default=5, help="of everything, in turn (default: 5)")
+    p.add_argument("--rounds", type=int, default=3, help="of everything, in turn (default: 3)")
     p.add_argument("--short", action="store_true", help="one round, on emoji_64: does it run?")
     p.add_argument("--show", type=Path, metavar="FILE", help="show what a file has, and no more")
     p.add_argument("--state", type=Path, default=STATE, help="where the stand-in weights lie")

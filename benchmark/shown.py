@@ -73,7 +73,8 @@ def show_step(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     limit = median(found["limit"])
     rates = spread([flops / 1e9 for flops in found["limit"]], 0)
-    yield f"A large convolution on this machine: {rates} GFLOP/s"
+    yield f"The limit, a large convolution of PyTorch's: {rates} GFLOP/s. Multiplications that are"
+    yield "saved count here, so that more than the limit can be reached."
     yield ""
     rows = []
     for name in ("forward", "guided"):
@@ -96,7 +97,8 @@ def show_step(found: dict[str, Any]) -> Iterator[str]:
     memory = "" if peaks(ours) is None else f", memory {ratio(peaks(less), peaks(ours))}"
     yield f"--checkpointing against without, guided: time {times}{memory}"
     if COMPILED in found["forward"]:
-        yield "--compile leaves guided steps on a CPU as they are."
+        yield "Compiled, for comparison: the model by torch.compile, in place of our convolutions."
+        yield "--compile is for CUDA and leaves steps on a CPU as they are."
     yield ""
     names = list(found["parts"][PLAIN])
     rows = [[kind, *(f"{found['parts'][kind][x]:.2f}" for x in names)] for kind in (PLAIN, OURS)]

@@ -16,7 +16,6 @@ from . import ROOT, Files
 from .memory import Peak
 
 OURS, PLAIN = "ours", "plain"
-WRONG = ["--stesp", "5"]
 
 
 def seconds(*args: str) -> float:
