@@ -420,10 +420,13 @@ def sample_all(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     shell.note(f"Using device: {device}")
     files = find_files(args)
-    hashes = start_hashing(files)
     _, height, width = get_model(args.model).shape
 
     from importlib.metadata import version
+
+    @cache
+    def hashes() -> list[Future[str]]:
+        return start_hashing(files)
 
     @cache
     def settings() -> metadata.Settings:
@@ -431,9 +434,9 @@ def sample_all(args: argparse.Namespace) -> None:
             prompts=tuple(texts),
             images=tuple((image.path, image.weight, image.sha256) for image in images),
             model=args.model,
-            model_sha256=hashes[0].result(),
+            model_sha256=hashes()[0].result(),
             clip=store.cards()[args.model].clip,
-            clip_sha256=hashes[1].result(),
+            clip_sha256=hashes()[1].result(),
             steps=args.steps,
             eta=args.eta,
             clip_guidance_scale=args.clip_guidance_scale,
@@ -454,6 +457,8 @@ def sample_all(args: argparse.Namespace) -> None:
     with memory_advice(args, device):
         draw = make_draw(args, texts, images, files, device) if len(done) < args.n else None
         shell.clean_up_on_interrupt()
+        if not args.no_metadata:
+            hashes()  # while the first picture is drawn: loading it would hold up
         for batch in batches(args.n, args.batch_size):
             # A batch is made whole or not at all: in another one its images would round otherwise.
             made = draw([args.seed + i for i in batch]) if not done.issuperset(batch) else {}

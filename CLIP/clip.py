@@ -21,17 +21,16 @@ def available_models() -> list[str]:
 
 def preprocessing(resolution: int) -> Callable[[Image.Image], Tensor]:
     """PIL image to a normalised [3, resolution, resolution] tensor: the centre of the picture."""
-    from torchvision import transforms
 
-    return transforms.Compose(
-        [
-            transforms.Resize(resolution, transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(resolution),
-            lambda image: image.convert("RGB"),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
+    def preprocess(image: Image.Image) -> Tensor:
+        # To import this takes longer than to load a model, and many a run needs no preprocessing.
+        from torchvision.transforms import functional as TF
+
+        image = TF.resize(image, resolution, TF.InterpolationMode.BICUBIC)
+        image = TF.center_crop(image, resolution).convert("RGB")
+        return TF.normalize(TF.to_tensor(image), MEAN, STD)
+
+    return preprocess
 
 
 def find_file(name: str, download_root: str | Path | None) -> Path:

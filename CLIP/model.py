@@ -167,7 +167,10 @@ class CLIP(nn.Module):
             image_resolution, patch, vision_width, vision_layers, embed_dim
         )
         self.transformer = Transformer(text_width, text_layers, causal=True)
-        self.token_embedding = nn.Embedding(vocab_size, text_width)
+        # It would draw numbers that nobody keeps, which imports PyTorch's compiler: a second.
+        self.token_embedding = nn.Embedding.from_pretrained(
+            torch.empty(vocab_size, text_width), freeze=False
+        )
         self.ln_final = LayerNorm(text_width)
 
     @property

@@ -107,20 +107,25 @@ def batches(files: Files, sizes: Iterable[int], rounds: int, room: float) -> Num
     Args:
         room: the most bytes that a process may take.
     """
-    workers, _ = load((OURS, CHECKPOINTING), files)
+    workers, _ = load([OURS], files)
     before, one = (workers[OURS]("step", guided)["peak"] for guided in (False, True))
-    found: Numbers = {"model": files.name, "sizes": list(sizes), "checkpointing": []}
-    for size in found["sizes"]:
-        if one is not None and before + (one - before) * size > room:
-            found["checkpointing"].append(size)
+    if None in (before, one):
+        before = one = 0
+    fits = {size: before + (one - before) * size <= room for size in sizes}
+    found: Numbers = {"model": files.name, "sizes": list(sizes)}
+    found["checkpointing"] = [size for size, does in fits.items() if not does]
     found |= {"forward": {size: [] for size in sizes}, "guided": {size: [] for size in sizes}}
-    for i in range(rounds):
-        for size in found["sizes"]:
-            note(f"batches of {size}, round {i + 1} of {rounds}")
-            kind = CHECKPOINTING if size in found["checkpointing"] else OURS
-            workers[kind]("step", False, size)  # packs
-            for guided, name in ((False, "forward"), (True, "guided")):
-                found[name][size].append(workers[kind]("step", guided, size))
-    for worker in workers.values():
-        worker.close()
+    for kind, with_this in ((OURS, True), (CHECKPOINTING, False)):
+        some = [size for size, does in fits.items() if does is with_this]
+        # One at a time: large batches leave no room for another process.
+        if some and kind not in workers:
+            workers, _ = load([kind], files)
+        for i in range(rounds):
+            for size in some:
+                note(f"batches of {size}, round {i + 1} of {rounds}")
+                workers[kind]("step", False, size)  # packs
+                for guided, name in ((False, "forward"), (True, "guided")):
+                    found[name][size].append(workers[kind]("step", guided, size))
+        if kind in workers:
+            workers[kind].close()
     return json.loads(json.dumps(found))  # the keys as a file has them

@@ -42,7 +42,9 @@ def start(kind: str, files: Files) -> dict[str, Any]:
 
 
 def go_plain() -> None:
-    """Makes the program load as `plain` does, hash nothing and give all memory back."""
+    """Makes the program import and load as `plain` does, hash nothing and give all memory back."""
+    import torchvision.transforms  # noqa: F401
+
     import clip_sample
     from CLIP import clip
     from diffusion import memory

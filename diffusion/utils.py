@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .pictures import fetch as fetch
 
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # PIL's, by channels
+
 
 def append_dims(x: Tensor, n: int) -> Tensor:
     """x with dimensions of size 1 appended until it has n.
@@ -32,22 +34,28 @@ def from_pil_image(image: Image.Image) -> Tensor:
 
 
 def to_pil_image(x: Tensor) -> Image.Image:
-    """A tensor [C, H, W] or [1, C, H, W], C 1 or 3, clamped to -1 to 1, to a PIL image.
+    """A tensor [H, W], [C, H, W] or [1, C, H, W], clamped to -1 to 1, to a PIL image.
 
     A grey level is cut to a whole number, not rounded.
 
     Raises:
         ValueError: more than one picture, or dimensions that are no picture's.
     """
-    from torchvision.transforms.functional import to_pil_image as convert
-
     if x.ndim == 4:
         if x.shape[0] != 1:
             raise ValueError(f"one picture at a time, not {x.shape[0]}")
         x = x[0]
     if x.ndim not in (2, 3):
         raise ValueError(f"a picture has 2 or 3 dimensions, not {x.ndim}")
-    return convert((x.detach().float().clamp(-1, 1).cpu() + 1) / 2)
+    planes = x if x.ndim == 3 else x[None]
+    if len(planes) not in MODES:
+        raise ValueError(f"a picture has 1 to 4 channels, not {len(planes)}")
+    # torchvision's function is the same, but to import it takes longer than to load a model.
+    levels = ((planes.detach().float().clamp(-1, 1).cpu() + 1) / 2).mul(255).byte()
+    size = planes.shape[2], planes.shape[1]
+    return Image.frombytes(
+        MODES[len(planes)], size, bytes(levels.permute(1, 2, 0).flatten().tolist())
+    )
 
 
 def alpha_sigma_to_t(alpha: Tensor, sigma: Tensor) -> Tensor:

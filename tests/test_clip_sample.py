@@ -257,3 +257,17 @@ def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
     for name in finished:
         assert levels(tmp_path / name).shape == (64, 64, 3)
+
+
+def test_building_a_model_does_not_import_the_compiler(tmp_path):
+    """PyTorch does so, for a second of every start, if numbers are drawn on the device "meta"."""
+    code = """
+import sys, torch, clip_sample
+from CLIP import clip
+device = torch.device("cpu")
+model = clip_sample.load_model("emoji_64", None, device)
+clip.load(model.clip_model, device=device)
+print([name for name in ("torch._dynamo", "sympy", "torchvision") if name in sys.modules])
+"""
+    done = run_python("-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -22,7 +22,10 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, n: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n // 2, 1))
+        self.weight = nn.Parameter(torch.empty(n // 2, 1))
+        # To draw numbers that are not kept imports PyTorch's compiler: a second of every start.
+        if not self.weight.is_meta:
+            nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         f = 2 * math.pi * x @ self.weight.T

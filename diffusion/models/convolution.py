@@ -50,10 +50,12 @@ class Conv2d(nn.Conv2d):
         """The weights packed for pictures of a shape: those kept for this use, if they fit."""
         # A packed layer follows its weights if they change.
         key = (shape, self.weight.data_ptr(), self.weight._version)
-        if use not in self.packed or self.packed[use][0] != key:
+        found, packed = self.packed.get(use, (None, None))
+        if found != key:
             with torch.no_grad():
-                self.packed[use] = key, make()
-        return self.packed[use][1]
+                packed = make()
+            self.packed[use] = key, packed
+        return packed
 
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution of x in channels_last, in the fastest way there is."""
