@@ -31,7 +31,7 @@ def machine() -> speed.Numbers:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()} | {x: version(x) for x in PACKAGES},
     }
 
