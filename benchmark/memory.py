@@ -28,6 +28,9 @@ class Peak:
         while not self.ended.wait(interval):
             self.bytes = max(self.bytes, anonymous())
 
+    def so_far(self) -> int | None:
+        return self.bytes if self.bytes is None else max(self.bytes, anonymous())
+
     def stop(self) -> int | None:
         self.ended.set()
-        return self.bytes if self.bytes is None else max(self.bytes, anonymous())
+        return self.so_far()

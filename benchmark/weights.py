@@ -5,9 +5,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from diffusion import get_model
+from training import state
 
 from . import ROOT, Files
 
@@ -17,12 +16,9 @@ DATA = ROOT / "tests" / "data"
 def build(manifest: str, path: Path, **options: Any) -> Path:
     """The file of weights that are a function of their names, made if it isn't there."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         state_dict = runpy.run_path(str(DATA / "standin_weights.py"))["state_dict"]
         shapes = json.loads((DATA / f"{manifest}.manifest.json").read_text())
-        partial = path.with_suffix(".partial")
-        torch.save(state_dict(shapes, **options), partial)
-        partial.rename(path)
+        state.save(state_dict(shapes, **options), path)
     return path
 
 

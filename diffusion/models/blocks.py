@@ -17,6 +17,11 @@ from .convolution import Conv2d
 HEAD_WIDTH = 64
 
 
+def unit_scale(embed: Tensor) -> Tensor:
+    """Embeddings [B, D] of length sqrt(D), so that their numbers are about 1."""
+    return F.normalize(embed, dim=-1) * embed.shape[-1] ** 0.5
+
+
 class FourierFeatures(nn.Module):
     """Numbers [B, 1] to random Fourier features [B, n] (Tancik et al. 2020, arXiv 2006.10739)."""
 

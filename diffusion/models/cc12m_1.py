@@ -1,10 +1,9 @@
 """The CC12M_1 model: 256x256 pictures, conditioned on embeddings of CLIP ViT-B/16."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import FourierFeatures, LinearBlock, run, unet
+from .blocks import FourierFeatures, LinearBlock, run, unet, unit_scale
 
 
 class CC12M1Model(nn.Module):
@@ -51,7 +50,7 @@ class CC12M1Model(nn.Module):
         Returns:
             v, [B, 3, H, W].
         """
-        clip_embed = F.normalize(clip_embed, dim=-1) * clip_embed.shape[-1] ** 0.5
+        clip_embed = unit_scale(clip_embed)
         features = self.mapping_timestep_embed(t[:, None])
         cond = self.mapping(torch.cat([clip_embed, features], dim=1))
         planes = self.timestep_embed(t[:, None])[..., None, None]

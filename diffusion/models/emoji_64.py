@@ -6,15 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import FourierFeatures, LinearBlock, run, unet
+from .blocks import FourierFeatures, LinearBlock, run, unet, unit_scale
 
 EMBED_DIM = 256
 COND_DIM = 256
-
-
-def normalize(clip_embed: Tensor) -> Tensor:
-    """Embeddings [B, 256] of length 16."""
-    return F.normalize(clip_embed, dim=-1) * EMBED_DIM**0.5
 
 
 class Sketch(nn.Module):
@@ -80,7 +75,7 @@ class Emoji64Model(nn.Module):
         Args:
             clip_embed: [B, 256]; its length doesn't matter.
         """
-        return {"clip_embed": clip_embed, "sketch": self.sketch(normalize(clip_embed))}
+        return {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
 
     def forward(
         self, input: Tensor, t: Tensor, clip_embed: Tensor, sketch: Tensor | None = None
@@ -96,7 +91,7 @@ class Emoji64Model(nn.Module):
         Returns:
             v, [B, 3, H, W].
         """
-        clip_embed = normalize(clip_embed)
+        clip_embed = unit_scale(clip_embed)
         h, w = input.shape[2:]
         sketch = (self.sketch(clip_embed) if sketch is None else sketch).to(input.dtype)
         half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
