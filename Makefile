@@ -19,6 +19,7 @@ quick: $(VENV)/installed-tests
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m benchmark

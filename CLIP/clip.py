@@ -24,11 +24,12 @@ def preprocessing(resolution: int) -> Callable[[Image.Image], Tensor]:
 
     def preprocess(image: Image.Image) -> Tensor:
         # To import this takes longer than to load a model, and many a run needs no preprocessing.
-        from torchvision.transforms import functional as TF
+        from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
 
         image = TF.resize(image, resolution, TF.InterpolationMode.BICUBIC)
         image = TF.center_crop(image, resolution).convert("RGB")
-        return TF.normalize(TF.to_tensor(image), MEAN, STD)
+        pixels: Tensor = TF.normalize(TF.to_tensor(image), MEAN, STD)
+        return pixels
 
     return preprocess
 
@@ -78,10 +79,8 @@ def load(
     return model, preprocessing(model.visual.input_resolution)
 
 
-def tokenize(
-    texts: str | list[str], context_length: int = 77, truncate: bool = False
-) -> torch.LongTensor:
-    """Texts to token ids [len(texts), context_length]: start, text, end, then zeros.
+def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> Tensor:
+    """Texts to int64 token ids [len(texts), context_length]: start, text, end, then zeros.
 
     Raises:
         RuntimeError: a text is longer than the context and `truncate` is false.

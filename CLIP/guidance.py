@@ -1,6 +1,6 @@
 """What CLIP sees of a picture, and how far that is from a target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,8 @@ def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
     """
     x = F.normalize(x, dim=-1)
     y = F.normalize(y, dim=-1)
-    return (x - y).norm(dim=-1).div(2).arcsin().pow(2).mul(2)
+    chord: Tensor = (x - y).norm(dim=-1)
+    return chord.div(2).arcsin().pow(2).mul(2)
 
 
 class MakeCutouts(nn.Module):
@@ -67,9 +68,10 @@ class MakeCutouts(nn.Module):
                 from torch's own stream.
         """
         height, width = input.shape[2:]
-        groups = input.split(1) if generators else [input]
+        groups = torch.split(input, 1) if generators else [input]
+        streams: Sequence[torch.Generator | None] = generators or [None]
         rows = []
-        for pictures, generator in zip(groups, generators or [None]):
+        for pictures, generator in zip(groups, streams):
             boxes = [self.draw(height, width, generator) for _ in range(self.cutn)]
             pooled = [F.adaptive_avg_pool2d(pictures[..., y, x], self.cut_size) for y, x in boxes]
             rows.append(torch.stack(pooled))
@@ -86,12 +88,16 @@ def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
 
 
 def make_cond_fn(
-    model: CLIP, scale: float, streams: list[torch.Generator], at_once: int = CUTOUTS
+    model: CLIP,
+    scale: float | Sequence[float],
+    streams: list[torch.Generator],
+    at_once: int = CUTOUTS,
 ) -> Callable[..., Tensor]:
     """Guidance for the samplers: minus the gradient to x of how far CLIP sees pred from the target.
 
     Args:
-        scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by.
+        scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by;
+            one for all pictures, or one for each.
         streams: one for each picture, where the places of its cutouts are drawn from.
         at_once: how many cutouts of each picture CLIP looks at together; fewer take less memory.
 
@@ -101,17 +107,20 @@ def make_cond_fn(
         left unused.
     """
     make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
-    normalize = make_normalize(model.logit_scale.device)
+    device = model.logit_scale.device
+    normalize = make_normalize(device)
+    each = scale if isinstance(scale, Sequence) else [scale] * len(streams)
+    shares = torch.tensor([one / CUTOUTS for one in each], device=device)  # of a cutout's loss
 
     def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor, **_: Tensor) -> Tensor:
         cutouts = normalize(make_cutouts((pred + 1) / 2, streams))
-        grads = []
+        grads: list[Tensor] = []
         # CLIP's own backward comes first, and what it kept is gone before that of the model.
-        for part in cutouts.detach().split(at_once * len(x)):
+        for part in torch.split(cutouts.detach(), at_once * len(x)):
             part.requires_grad_()
             embeds = model.encode_image(part).float().view(-1, *clip_embed.shape)
             losses = spherical_dist_loss(embeds, clip_embed[None])
-            grads += torch.autograd.grad(losses.sum() * (scale / CUTOUTS), part)
+            grads += torch.autograd.grad((losses * shares).sum(), part)
         return -torch.autograd.grad(cutouts, x, torch.cat(grads))[0]
 
     return cond_fn

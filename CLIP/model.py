@@ -1,13 +1,14 @@
 """The ViT family of CLIP, built from the shapes of the tensors that it is to hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import Linear, linear
+from compute.blank import blank
+from compute.linear import Linear, linear
 
 HEAD_WIDTH = 64
 
@@ -32,19 +33,21 @@ class Attention(nn.Module):
         b, length, width = x.shape
         qkv = linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.view(b, length, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return self.out_proj(out.transpose(1, 2).reshape(b, length, width))
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, length, width))
+        return out
 
     def first(self, x: Tensor) -> Tensor:
         """What the first position, [B, 1, width], gathers from all."""
         b, length, width = x.shape
-        weights = self.in_proj_weight.split([width, 2 * width])
-        biases = self.in_proj_bias.split([width, 2 * width])
+        weights = torch.split(self.in_proj_weight, [width, 2 * width])
+        biases = torch.split(self.in_proj_bias, [width, 2 * width])
         q = linear(x[:, :1], weights[0], biases[0]).view(b, 1, -1, HEAD_WIDTH).transpose(1, 2)
         kv = linear(x, weights[1], biases[1])
         k, v = kv.view(b, length, 2, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(out.transpose(1, 2).reshape(b, 1, width))
+        heads = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, 1, width))
+        return out
 
 
 class ScaledSiLU(torch.autograd.Function):
@@ -66,7 +69,8 @@ class QuickGELU(nn.Module):
     """x sigmoid(1.702 x): Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return ScaledSiLU.apply(x, 1.702)
+        out: Tensor = ScaledSiLU.apply(x, 1.702)
+        return out
 
 
 class Block(nn.Module):
@@ -84,12 +88,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         x = x + self.attn(self.ln_1(x), causal)
-        return x + self.mlp(self.ln_2(x))
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
 
     def first(self, x: Tensor) -> Tensor:
         """The first position, [B, 1, width], of what `forward` gives, at a sixth of its cost."""
-        out = x[:, :1] + self.attn.first(self.ln_1(x))
-        return out + self.mlp(self.ln_2(out))
+        x = x[:, :1] + self.attn.first(self.ln_1(x))
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
 
 
 class Transformer(nn.Module):
@@ -108,6 +114,7 @@ class Transformer(nn.Module):
         *blocks, last = self.resblocks
         for block in blocks:
             x = block(x, self.causal)
+        assert isinstance(last, Block)
         return last.first(x)[:, 0]
 
 
@@ -135,7 +142,8 @@ class VisionTransformer(nn.Module):
         x = self.patches(x)
         class_token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding.to(x.dtype)
-        return self.ln_post(self.transformer.first(self.ln_pre(x))) @ self.proj
+        embed: Tensor = self.ln_post(self.transformer.first(self.ln_pre(x))) @ self.proj
+        return embed
 
 
 class CLIP(nn.Module):
@@ -168,9 +176,8 @@ class CLIP(nn.Module):
         )
         self.transformer = Transformer(text_width, text_layers, causal=True)
         # It would draw numbers that nobody keeps, which imports PyTorch's compiler: a second.
-        self.token_embedding = nn.Embedding.from_pretrained(
-            torch.empty(vocab_size, text_width), freeze=False
-        )
+        embedding: Callable[..., nn.Embedding] = nn.Embedding.from_pretrained
+        self.token_embedding = embedding(torch.empty(vocab_size, text_width), freeze=False)
         self.ln_final = LayerNorm(text_width)
 
     @property
@@ -179,7 +186,8 @@ class CLIP(nn.Module):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Normalised images [B, 3, R, R], R = `visual.input_resolution`, to embeddings [B, D]."""
-        return self.visual(image.to(self.dtype))
+        embed: Tensor = self.visual(image.to(self.dtype))
+        return embed
 
     def encode_text(self, text: Tensor) -> Tensor:
         """Token ids [B, L], L up to `context_length`, to embeddings [B, D].
@@ -189,7 +197,7 @@ class CLIP(nn.Module):
         """
         end = text.argmax(dim=-1)
         text = text[:, : int(end.max()) + 1]
-        x = self.token_embedding(text) + self.positional_embedding[: text.shape[1]]
+        x: Tensor = self.token_embedding(text) + self.positional_embedding[: text.shape[1]]
         x = self.ln_final(self.transformer(x.to(self.dtype)))
         return x[torch.arange(x.shape[0], device=x.device), end] @ self.text_projection
 
@@ -246,7 +254,7 @@ def build_model(state_dict: Mapping[str, Tensor]) -> CLIP:
     """
     numbers = ("input_resolution", "context_length", "vocab_size")  # of TorchScript archives
     tensors = {k: v for k, v in state_dict.items() if k not in numbers}
-    with torch.device("meta"):
+    with blank():
         model = CLIP(**dimensions(tensors))
     model.load_state_dict(tensors, strict=True, assign=True)
     return model

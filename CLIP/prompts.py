@@ -30,7 +30,7 @@ def encode_image(
         side: its shorter side is made no longer than this.
         stream: where the cutouts' places are drawn from.
     """
-    from torchvision.transforms import functional as TF
+    from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
 
     image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
     make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)

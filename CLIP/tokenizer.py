@@ -40,8 +40,8 @@ def byte_to_symbol() -> dict[int, str]:
 @cache
 def merge_ranks() -> dict[tuple[str, str], int]:
     lines = gzip.decompress(MERGES_FILE.read_bytes()).decode("utf-8").split("\n")
-    pairs = (tuple(line.split()) for line in lines[1 : MERGES + 1])  # line 0 is a comment
-    return {pair: rank for rank, pair in enumerate(pairs)}
+    pairs = (line.split() for line in lines[1 : MERGES + 1])  # line 0 is a comment
+    return {(left, right): rank for rank, (left, right) in enumerate(pairs)}
 
 
 @cache
@@ -84,7 +84,8 @@ def merge(word: str) -> tuple[str, ...]:
 
 def words(text: str) -> list[str]:
     """The words of a cleaned text, in order."""
-    return WORD.findall(clean(text))
+    found: list[str] = WORD.findall(clean(text))
+    return found
 
 
 def encode_word(word: str) -> list[int]:

@@ -5,6 +5,11 @@ in brackets the least and the most. The full form takes half an hour, 16 GB of m
 disk, and wants a machine that does nothing else.
 """
 
+from checkpoints.console import require
+
+if __name__ == "__main__":
+    require("python -m benchmark", "torch", "torchvision", "PIL")
+
 import argparse
 import json
 import os

@@ -26,10 +26,11 @@ class Peak:
 
     def watch(self, interval: float) -> None:
         while not self.ended.wait(interval):
-            self.bytes = max(self.bytes, anonymous())
+            self.bytes = self.so_far()
 
     def so_far(self) -> int | None:
-        return self.bytes if self.bytes is None else max(self.bytes, anonymous())
+        now = anonymous()
+        return self.bytes if self.bytes is None or now is None else max(self.bytes, now)
 
     def stop(self) -> int | None:
         self.ended.set()

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-import clip_sample
-from diffusion.methods import EVALUATIONS, METHODS, STOCHASTIC
+from diffusion.methods import EVALUATIONS, METHODS
+from drawing.studio import sample
 from training import data, evaluate
 from training.clip import embed_texts
 
@@ -82,14 +82,13 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
     path = state / f"methods_{guidance:g}.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     done = {Piece(*(json.loads(line)[name] for name in Piece._fields)) for line in lines}
-    model, clip_model = evaluate.load()
-    judge, everything = evaluate.Judge(clip_model, data.load()), prompts()
+    models = evaluate.load()
+    judge, everything = evaluate.Judge(models.clip, data.load()), prompts()
 
     def draw(asked: list[Prompt], method: str, steps: int) -> Tensor:
-        target = embed_texts(clip_model, [prompt.text for prompt in asked])
-        eta = float(method in STOCHASTIC)
-        options = evaluate.options(guidance, steps, eta, method)
-        return clip_sample.run(options, model, clip_model, target, [p.seed for p in asked])
+        texts, seeds = [prompt.text for prompt in asked], [prompt.seed for prompt in asked]
+        jobs = evaluate.jobs(texts, guidance, seeds, steps, method=method)
+        return sample(jobs, models, embed_texts(models.clip, texts))
 
     def converged(first: int, last: int) -> Tensor:
         """Of a whole chunk, kept in a file."""
@@ -98,7 +97,8 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
         if not kept.exists():
             asked = everything[chunk * CHUNK : (chunk + 1) * CHUNK]
             torch.save(draw(asked, REFERENCE, REFERENCE_STEPS), kept)
-        return torch.load(kept, weights_only=True)[first % CHUNK :][: last - first]
+        pictures: Tensor = torch.load(kept, weights_only=True)
+        return pictures[first % CHUNK :][: last - first]
 
     for piece in pieces(chunks, few):
         if piece in done:

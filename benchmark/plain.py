@@ -8,6 +8,7 @@ nothing is packed, compiled or kept between calls.
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 
 from CLIP import guidance
 from CLIP import model as clip
+from compute.convolution import Conv2d, pack
+from compute.linear import Linear
 from diffusion import get_model
 from diffusion.models import blocks
-from diffusion.models.convolution import pack
+
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
 def modulate(self: blocks.Modulation, x: Tensor, cond: Tensor) -> Tensor:
@@ -25,23 +29,26 @@ def modulate(self: blocks.Modulation, x: Tensor, cond: Tensor) -> Tensor:
     return torch.addcmul(shift, F.group_norm(x, 1), scale + 1).relu_()
 
 
-def attend(self: blocks.SelfAttention, x: Tensor, cond: Tensor) -> Tensor:
+def attend(self: blocks.SelfAttention, x: Tensor, cond: Tensor | None) -> Tensor:
     b, c, h, w = x.shape
-    heads = c // blocks.HEAD_WIDTH
-    qkv = self.qkv_proj(self.norm(x)).view(b, 3 * heads, blocks.HEAD_WIDTH, h * w)
+    heads = c // self.head_width
+    qkv = self.qkv_proj(self.norm(x)).view(b, 3 * heads, self.head_width, h * w)
     q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)
-    scale = blocks.HEAD_WIDTH**-0.25
+    scale = self.head_width**-0.25
     weights = ((q * scale) @ (k.transpose(2, 3) * scale)).softmax(3)
     out = (weights @ v).transpose(2, 3).contiguous().view(b, c, h, w)
-    return x + self.out_proj(out)
+    attended: Tensor = x + self.out_proj(out)
+    return attended
 
 
 def patches(self: clip.VisionTransformer, x: Tensor) -> Tensor:
-    return self.conv1(x).flatten(2).transpose(1, 2)
+    planes: Tensor = self.conv1(x)
+    return planes.flatten(2).transpose(1, 2)
 
 
 def first(self: clip.Transformer, x: Tensor) -> Tensor:
-    return self(x)[:, 0]
+    out: Tensor = self(x)
+    return out[:, 0]
 
 
 def attend_in_clip(self: clip.Attention, x: Tensor, causal: bool) -> Tensor:
@@ -56,22 +63,24 @@ def quick_gelu(self: clip.QuickGELU, x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-FORWARD = {
+FORWARD: dict[type[nn.Module], Callable[..., Tensor]] = {
     blocks.Modulation: modulate,
     blocks.SelfAttention: attend,
-    blocks.Conv2d: nn.Conv2d.forward,
+    Conv2d: nn.Conv2d.forward,
     clip.Attention: attend_in_clip,
-    clip.Linear: nn.Linear.forward,
+    Linear: nn.Linear.forward,
     clip.QuickGELU: quick_gelu,
 }
 
 
-def make_plain(model: nn.Module) -> nn.Module:
+def make_plain(model: AnyModel) -> AnyModel:
     """Gives the layers of a model of ours the plain way to compute."""
     for module in model.modules():
         if isinstance(module, clip.VisionTransformer):
-            module.patches = MethodType(patches, module)
-            module.transformer.first = MethodType(first, module.transformer)
+            tower = module.transformer
+            # An assignment in place of a method is an error to mypy.
+            setattr(module, "patches", MethodType(patches, module))  # noqa: B010
+            setattr(tower, "first", MethodType(first, tower))  # noqa: B010
         elif type(module) in FORWARD:
             module.forward = MethodType(FORWARD[type(module)], module)
     return model
@@ -104,7 +113,7 @@ def compile(model: nn.Module) -> Callable[..., Tensor]:
 
 def load_model(name: str, path: Path) -> nn.Module:
     """A diffusion model of `path`, the plain way."""
-    model = get_model(name)()
+    model: nn.Module = get_model(name)()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return make_plain(model.eval().requires_grad_(False))
 

@@ -25,19 +25,20 @@ class Figures(NamedTuple):
     distance: float  # root mean square to the converged solution, the picture in -1 to 1
     nearest: float  # the share of prompts whose nearest training picture is the one asked for
     ranked: float  # the share of prompts whose name CLIP ranks first
-    count: int  # the prompts
+    prompts: int  # how many
 
 
 def load(guidance: int, folder: Path = RESULTS) -> dict[str, dict[int, Figures]]:
     """By method and budget, everything that was measured with a guidance scale."""
-    pieces = defaultdict(list)
+    pieces: defaultdict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
     for line in (folder / f"methods_{guidance}.jsonl").read_text().splitlines():
         piece = json.loads(line)
-        rows = zip(piece["distance"], piece["nearest"], piece["ranked"])
-        pieces[piece["method"], piece["budget"]] += rows
+        figures = zip(piece["distance"], piece["nearest"], piece["ranked"])
+        pieces[piece["method"], piece["budget"]] += figures
     found: dict[str, dict[int, Figures]] = {method: {} for method in METHODS}
     for (method, budget), rows in sorted(pieces.items()):
-        found[method][budget] = Figures(*map(fmean, zip(*rows)), len(rows))
+        distance, nearest, ranked = map(fmean, zip(*rows))
+        found[method][budget] = Figures(distance, nearest, ranked, len(rows))
     return found
 
 
@@ -54,14 +55,15 @@ def table(guidance: int, budgets: tuple[int, ...] | None = None) -> list[str]:
             prompts where that is below the most.
     """
     found = load(guidance)
-    most = max(figures.count for row in found.values() for figures in row.values())
+    most = max(figures.prompts for row in found.values() for figures in row.values())
     columns = budgets or tuple(sorted({budget for row in found.values() for budget in row}))
-    lines = [[f"{GUIDANCE[guidance]}, {most} prompts", *columns], ["---"] * (len(columns) + 1)]
+    head = [f"{GUIDANCE[guidance]}, {most} prompts", *columns]
+    lines: list[list[object]] = [head, ["---"] * (len(columns) + 1)]
     for method, row in found.items():
         cells = []
         for budget in columns:
             figures = row[budget]
-            few = f" ({figures.count})" if not budgets and figures.count < most else ""
+            few = f" ({figures.prompts})" if not budgets and figures.prompts < most else ""
             cells.append(cell(figures, not budgets) + few)
         lines.append([f"`{method}`", *cells])
     return [f"| {' | '.join(map(str, line))} |" for line in lines]
@@ -94,11 +96,11 @@ def plot(path: Path) -> None:
     titles = ("distance to the converged solution", "nearest picture, %", "CLIP's first, %")
     for row, (guidance, name) in zip(axes, GUIDANCE.items()):
         found = load(guidance)
-        most = max(f.count for by_budget in found.values() for f in by_budget.values())
+        most = max(f.prompts for by_budget in found.values() for f in by_budget.values())
         for i, (axis, title) in enumerate(zip(row, titles)):
             for j, (method, by_budget) in enumerate(found.items()):
                 # A share of a few prompts says nothing beside one of all.
-                known = {b: f for b, f in by_budget.items() if i == 0 or f.count == most}
+                known = {b: f for b, f in by_budget.items() if i == 0 or f.prompts == most}
                 values = [f[i] * (100 if i else 1) for f in known.values()]
                 style = {"marker": "os^vD"[j % 5], "linestyle": "-" if j < 5 else "--"}
                 axis.plot(list(known), values, label=method, markersize=4, linewidth=1, **style)

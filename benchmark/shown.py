@@ -93,9 +93,11 @@ def show_step(found: dict[str, Any]) -> Iterator[str]:
     first = ", ".join(f"{kind} {spent:.1f} s" for kind, spent in found["first"].items())
     yield f"The first step of a process, which packs or compiles: {first}"
     ours, less = found["guided"][OURS], found["guided"][CHECKPOINTING]
-    times = ratio(seconds(less), seconds(ours))
-    memory = "" if peaks(ours) is None else f", memory {ratio(peaks(less), peaks(ours))}"
-    yield f"--checkpointing against without, guided: time {times}{memory}"
+    memory, low, high = "", peaks(less), peaks(ours)
+    if low is not None and high is not None:
+        memory = f", memory {ratio(low, high)}"
+    slower = ratio(seconds(less), seconds(ours))
+    yield f"--checkpointing against without, guided: time {slower}{memory}"
     if COMPILED in found["forward"]:
         yield "Compiled, for comparison: the model by torch.compile, in place of our convolutions."
         yield "--compile is for CUDA and leaves steps on a CPU as they are."

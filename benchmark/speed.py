@@ -128,4 +128,5 @@ def batches(files: Files, sizes: Iterable[int], rounds: int, room: float) -> Num
                     found[name][size].append(workers[kind]("step", guided, size))
         if kind in workers:
             workers[kind].close()
-    return json.loads(json.dumps(found))  # the keys as a file has them
+    as_in_file: Numbers = json.loads(json.dumps(found))  # the keys as a file has them
+    return as_in_file

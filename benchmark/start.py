@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from . import ROOT, Files
@@ -43,21 +45,26 @@ def start(kind: str, files: Files) -> dict[str, Any]:
 
 def go_plain() -> None:
     """Makes the program import and load as `plain` does, and give all memory back."""
-    import torchvision.transforms  # noqa: F401
+    import torchvision.transforms  # type: ignore[import-untyped]  # noqa: F401
 
-    import clip_sample
     from CLIP import clip
-    from diffusion import memory
+    from compute import memory
+    from drawing import studio
 
     from . import plain
 
-    clip_sample.load_model = lambda name, checkpoint, device: plain.load_model(name, checkpoint)
-    clip.load = lambda path, device: (plain.load_clip(path), None)
-    memory.keep_freed_memory = lambda: False
+    replacements: list[tuple[ModuleType, str, Callable[..., Any]]] = [
+        (studio, "load_model", lambda name, checkpoint, device: plain.load_model(name, checkpoint)),
+        (clip, "load", lambda path, device: (plain.load_clip(path), None)),
+        (memory, "keep_freed_memory", lambda: False),
+    ]
+    for module, name, function in replacements:
+        setattr(module, name, function)
 
 
 def main() -> None:
-    kind, files = sys.argv[1], Files(*sys.argv[2:])
+    kind, name, model, clip = sys.argv[1:]
+    files = Files(name, Path(model), Path(clip))
     peak = Peak()
     moments: dict[str, tuple[float, int | None]] = {}
 
@@ -83,8 +90,9 @@ def main() -> None:
     # Without metadata neither hashes the files, which it would do in the first step.
     options = ["--steps", "1", "-cs", "0", "--device", "cpu", "--no-metadata"]
     options += ["--output", str(folder / "benchmark_start.png")]
-    options += ["--model", files.name, "--checkpoint", files.model, "--clip-checkpoint", files.clip]
-    sys.exit(clip_sample.main(["a red apple", *map(str, options)]))
+    options += ["--model", files.name, "--checkpoint", str(files.model)]
+    options += ["--clip-checkpoint", str(files.clip)]
+    sys.exit(clip_sample.main(["a red apple", *options]))
 
 
 if __name__ == "__main__":

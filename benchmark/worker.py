@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import clip_sample
 from CLIP import clip, guidance
-from diffusion import memory, noise, sampling
+from compute import memory
+from diffusion import noise, sampling
 from diffusion.models import blocks
+from drawing.studio import load_model
 
 from . import Files, plain
 from .memory import Peak
@@ -35,17 +36,17 @@ class Configuration:
     def __init__(self, kind: str, files: Files) -> None:
         self.make_cond_fn: Callable[..., Any] = guidance.make_cond_fn
         if kind == PLAIN:
-            self.model = plain.load_model(files.name, files.model)
+            self.model: Any = plain.load_model(files.name, files.model)
             self.clip = plain.load_clip(files.clip)
             self.make_cond_fn = plain.make_cond_fn
         else:  # as the program has them
             device = torch.device("cpu")
             if kind != CHECKPOINTING:
                 memory.keep_freed_memory()
-            self.model = clip_sample.load_model(files.name, files.model, device)
+            self.model = load_model(files.name, files.model, device)
             self.clip, _ = clip.load(files.clip, device=device)
             self.clip.requires_grad_(False)
-        self.called = self.model
+        self.called: Callable[..., Tensor] = self.model
         if kind == COMPILED:
             self.called = plain.compile(self.model)
         if kind == CHECKPOINTING:

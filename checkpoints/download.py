@@ -8,13 +8,13 @@ gets the end of another. Nothing here knows what the bytes should be: `store.fet
 import errno
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .console import note
 from .partial import Origin, discard, length, read_origin, same_file, write_origin
 
 CHUNK = 1 << 18
@@ -64,10 +64,6 @@ def need_room(folder: Path, n: int) -> None:
     if free < n:
         text = f"it needs {human_size(n)} more and {human_size(free)} are free"
         raise OSError(errno.ENOSPC, text)
-
-
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def range_headers(url: str, offset: int, before: Origin | None) -> dict[str, str]:

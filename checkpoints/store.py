@@ -7,16 +7,19 @@ A fetched file stands under its own name only once its size and SHA-256 are righ
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .download import PATIENCE, Failed, Patience, download, need_room, note
-from .lock import locked
+from .console import note
+from .download import PATIENCE, Failed, Patience, download, need_room
 from .partial import discard, length
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent  # what is shipped
 CARDS = FOLDER / "cards.json"
+CHECKOUT = (FOLDER.parent / "pyproject.toml").is_file()  # else a package that was installed
+ELSEWHERE = "V_DIFFUSION_CHECKPOINTS"  # the variable that names another folder to fetch to
 CLIP_CACHE = Path("~/.cache/clip")  # where OpenAI's package keeps the published files
 
 
@@ -67,6 +70,19 @@ def cards() -> dict[str, Card]:
     }
 
 
+def home() -> Path:
+    """The folder that files are fetched to, and looked for in first.
+
+    The one that `V_DIFFUSION_CHECKPOINTS` names; else checkpoints/ of a checkout; else, where the
+    package is installed and may not be written to, one in the user's cache folder.
+    """
+    if named := os.environ.get(ELSEWHERE):
+        return Path(named).expanduser()
+    if CHECKOUT:
+        return FOLDER
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "v-diffusion"
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal.
 
@@ -100,9 +116,12 @@ def record(name: str) -> None:
 
 
 def locate(card: Card, folders: Iterable[Path] = ()) -> Path | None:
-    """The card's file in checkpoints/ or the first of `folders` that has it, whatever is in it."""
-    paths = (folder / card.file for folder in (FOLDER, *folders))
-    return next((path for path in paths if path.is_file()), None)
+    """The card's file at `home`, among what is shipped or in the first of `folders` that has it,
+    whatever is in it.
+    """
+    paths = (folder / card.file for folder in (home(), FOLDER, *folders))
+    # Of os.path, to which a folder that can't be read is no exception.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def mismatch(card: Card, path: Path) -> str | None:
@@ -146,6 +165,34 @@ def publish(partial: Path, path: Path) -> None:
             os.close(folder)
 
 
+@contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Holds a lock file, which dies with its process, and removes it in the end.
+
+    Args:
+        path: the lock file; it need not exist.
+        waiting: what to say if another process has the lock.
+
+    Raises:
+        OSError: the file can't be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        note(waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # While it is held: who waits for a file that is gone makes a new one.
+        with suppress(OSError):  # Windows removes no file that is open
+            path.unlink()
+        lock.release()
+
+
 def fetch_from(url: str, card: Card, path: Path, patience: Patience) -> None:
     """Fetches the card's file from one address.
 
@@ -187,10 +234,8 @@ def fetch(
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(
-            path.with_name(card.file + ".lock"),
-            on_wait=lambda: note(f"waiting for another process that fetches {card.file}"),
-        ):
+        waiting = f"waiting for another process that fetches {card.file}"
+        with locked(path.with_name(card.file + ".lock"), waiting):
             if path.is_file():
                 verify(card, path)
                 return path
@@ -225,8 +270,8 @@ def obtain(
 
     Args:
         name: the card's name.
-        folders: where to look after checkpoints/.
-        into: the folder to fetch to, checkpoints/ if None.
+        folders: where to look after `home` and what is shipped.
+        into: the folder to fetch to, `home` if None.
         patience: how long to wait, and how often to try.
 
     Raises:
@@ -242,7 +287,7 @@ def obtain(
             raise CheckpointError(
                 f"{card.file} is part of the repository and not in {FOLDER}: check it out again"
             )
-        return fetch(card, into or FOLDER, patience, searched=(FOLDER, *folders))
+        return fetch(card, into or home(), patience, searched=(home(), FOLDER, *folders))
     if card.kind == "clip" or (card.bytes is not None and length(path) != card.bytes):
         verify(card, path)
     return path

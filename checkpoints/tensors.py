@@ -5,7 +5,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,8 +98,9 @@ def open_torchscript(path: Path) -> Mapping[str, Tensor]:
     with warnings.catch_warnings():
         # There is no other way to open the archives that were published.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*deprecated")
+        load: Callable[..., nn.Module] = torch.jit.load
         try:
-            return torch.jit.load(path, map_location="cpu").state_dict()
+            return load(path, map_location="cpu").state_dict()
         except RuntimeError as error:
             text = one_line(error)
             raise CheckpointError(f"{path}: damaged TorchScript archive: {text}") from None

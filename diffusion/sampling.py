@@ -1,9 +1,9 @@
-"""DDPM and DDIM sampling of v-objective models.
+"""DDPM and DDIM sampling of v-objective models, and every sampler by name.
 
 A model is anything that is called as `model(x, t, **extra_args)`, x [B, C, H, W], t [B], and gives
 v, of x's shape. `steps` is a falling row of times, [N], on x's device. `callback` is called at each
 step with a dict of x, i (the step), t (its time), v and pred (the picture that x and v say). Each
-sampler returns the last pred.
+sampler returns the last pred. `disable` is tqdm's: None shows a bar on a terminal only.
 """
 
 from collections.abc import Callable
@@ -14,24 +14,59 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from . import utils
-from .methods import EVALUATIONS, METHODS, run_method  # noqa: F401
-from .solvers import (  # noqa: F401  The samplers of few steps are asked for here too.
+from .dpm_solver import dpmpp_2m_sample, dpmpp_2m_sde_sample, dpmpp_3m_sample
+from .guidance import (
     Callback,
     Model,
     NoiseSampler,
     autocast,
-    dpmpp_2m_sample,
-    dpmpp_2m_sde_sample,
-    dpmpp_3m_sample,
-    iplms_sample,
     make_autocast_model_fn,
     make_cond_model_fn,
+)
+from .methods import EVALUATIONS, METHODS
+from .solvers import (
+    iplms_sample,
     pie_sample,
     plms2_sample,
     plms_sample,
     prk_sample,
     reverse_sample,
 )
+
+# The samplers of few steps are asked for here too.
+__all__ = [
+    "EVALUATIONS",
+    "METHODS",
+    "Callback",
+    "Model",
+    "NoiseSampler",
+    "autocast",
+    "cond_sample",
+    "dpmpp_2m_sample",
+    "dpmpp_2m_sde_sample",
+    "dpmpp_3m_sample",
+    "iplms_sample",
+    "make_autocast_model_fn",
+    "make_cond_model_fn",
+    "pie_sample",
+    "plms2_sample",
+    "plms_sample",
+    "prk_sample",
+    "reverse_sample",
+    "run_method",
+    "sample",
+    "step_to",
+]
+# The samplers of the probability flow ODE, which draw nothing.
+ODE: dict[str, Callable[..., Tensor]] = {
+    "prk": prk_sample,
+    "plms": plms_sample,
+    "pie": pie_sample,
+    "plms2": plms2_sample,
+    "iplms": iplms_sample,
+    "dpmpp_2m": dpmpp_2m_sample,
+    "dpmpp_3m": dpmpp_3m_sample,
+}
 
 
 def step_to(
@@ -64,6 +99,7 @@ def sample(
     callback: Callback | None = None,
     *,
     noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
 ) -> Tensor:
     """Draws samples, from DDPM (eta 1) to DDIM (eta 0): Song et al. 2020, arXiv 2010.02502.
 
@@ -79,7 +115,7 @@ def sample(
     """
     ones = x.new_ones([x.shape[0]])
     alphas, sigmas = utils.t_to_alpha_sigma(steps)
-    for i in trange(len(steps), disable=None):
+    for i in trange(len(steps), disable=disable):
         with autocast(x.device):
             v = model(x, ones * steps[i], **extra_args).float()
         pred = x * alphas[i] - v * sigmas[i]
@@ -103,6 +139,7 @@ def cond_sample(
     callback: Callback | None = None,
     *,
     noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
 ) -> Tensor:
     """Like `sample`, guided by gradients: Dhariwal and Nichol 2021, arXiv 2105.05233.
 
@@ -115,7 +152,7 @@ def cond_sample(
     alphas, sigmas = utils.t_to_alpha_sigma(steps)
     # One transfer before the loop, so that no step waits for the device.
     guided = (steps < 1).tolist()
-    for i in trange(len(steps), disable=None):
+    for i in trange(len(steps), disable=disable):
         t = ones * steps[i]
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -135,3 +172,50 @@ def cond_sample(
             levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
             x = step_to(pred, eps, x, *levels, eta, noise_sampler)
     return pred
+
+
+def run_method(
+    name: str,
+    model: Model,
+    x: Tensor,
+    steps: Tensor,
+    eta: float,
+    extra_args: dict[str, Any],
+    cond_fn: Callable[..., Tensor] | None = None,
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
+) -> Tensor:
+    """Pictures by the method of a name, guided where there is a cond_fn.
+
+    Args:
+        name: one of `METHODS`.
+        x, steps, extra_args, cond_fn, callback: as in `cond_sample`.
+        eta: for `ddpm` and `ddim`, which are one sampler, and `dpmpp_2m_sde`, 0 to 1; the others
+            draw nothing.
+        noise_sampler: x to fresh noise of its shape; by default torch's own stream.
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    if name not in METHODS:
+        raise KeyError(name)
+    if name in ("ddpm", "ddim"):
+        rest: dict[str, Any] = {"noise_sampler": noise_sampler, "disable": disable}
+        if cond_fn is None:
+            return sample(model, x, steps, eta, extra_args, callback, **rest)
+        return cond_sample(model, x, steps, eta, extra_args, cond_fn, callback, **rest)
+    model_fn = model if cond_fn is None else make_cond_model_fn(model, cond_fn)
+    if name in ODE:
+        return ODE[name](model_fn, x, steps, extra_args, callback=callback, disable=disable)
+    return dpmpp_2m_sde_sample(
+        model_fn,
+        x,
+        steps,
+        eta,
+        extra_args,
+        callback,
+        noise_sampler=noise_sampler,
+        disable=disable,
+    )

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .pictures import fetch as fetch
+from checkpoints.address import fetch as fetch
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # PIL's, by channels
 
@@ -28,9 +28,10 @@ def append_dims(x: Tensor, n: int) -> Tensor:
 
 def from_pil_image(image: Image.Image) -> Tensor:
     """A PIL image to a tensor [C, H, W] in -1 to 1."""
-    from torchvision.transforms.functional import to_tensor
+    from torchvision.transforms.functional import to_tensor  # type: ignore[import-untyped]
 
-    return to_tensor(image) * 2 - 1
+    levels: Tensor = to_tensor(image)
+    return levels * 2 - 1
 
 
 def to_pil_image(x: Tensor) -> Image.Image:

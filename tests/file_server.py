@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
                 if self.stopped.wait(served.pause):
                     return
             if served.stall_after is not None and end < len(body):
-                self.stopped.wait(60)
+                self.stopped.wait(600)
         except ConnectionError:  # the client is gone
             pass
         self.close_connection = True
@@ -124,7 +124,7 @@ def serve(**files: Served) -> Iterator[str]:
         thread.join()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 600.0) -> None:
     """Waits for something that another process or thread does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import ROOT, run_python
+from conftest import ROOT, assert_gradients_agree, run_python
 
 from benchmark import plain, report, weights
 from benchmark.methods import steps_within
@@ -43,19 +43,21 @@ def test_a_part_that_is_none(tmp_path):
 
 def test_the_baseline_does_the_same_work():
     _, model_file, clip_file = weights.emoji_64()
-    theirs = plain.load_model("emoji_64", model_file), plain.load_clip(clip_file)
+    baseline = plain.load_model("emoji_64", model_file), plain.load_clip(clip_file)
     x = noise.randn(noise.streams([0, 1]), (3, 64, 64), torch.device("cpu"))
     t, embed = torch.tensor([0.3, 0.8]), torch.randn(2, 256)
     found = []
     for (model, clip_model), make in (
         (evaluate.load(), guidance.make_cond_fn),
-        (theirs, plain.make_cond_fn),
+        (baseline, plain.make_cond_fn),
     ):
         y = x.clone().requires_grad_()
         v = model(y, t, embed)
         grad = make(clip_model, 50.0, noise.streams([0, 1]))(y, t, y - v, embed)
         found.append((v.detach(), grad))
-    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+    (ours, our_grad), (theirs, their_grad) = found
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    assert_gradients_agree(our_grad, their_grad)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -16,7 +16,9 @@ from conftest import ROOT, run_python
 from PIL import Image
 
 from checkpoints import store
-from diffusion import metadata, methods
+from diffusion import methods
+from drawing import metadata
+from drawing.record import SAMPLERS
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "3")
 
@@ -79,7 +81,7 @@ def test_a_method_is_drawn_with_and_recorded(clip_sample, tmp_path, method):
     assert done.returncode == 0, done.stderr
     made = levels(tmp_path / "out_00000.png")
     record = metadata.read(tmp_path / "out_00000.png")
-    assert record["sampler"] == metadata.SAMPLERS[method]
+    assert record["sampler"] == SAMPLERS[method]
     assert record["eta"] == (1.0 if method in methods.STOCHASTIC else 0.0)
     again = shlex.split(record["command"])[1:]
     assert ("--method" in again) == (method not in ("ddpm", "ddim"))
@@ -192,7 +194,7 @@ MISTAKES = [
     (("a", "--eta", "nan"), "'nan' is not a number from 0 to 1"),
     (("a", "--method", "euler"), "invalid choice: 'euler'"),
     (("a", "--method", "plms", "--eta", "0.5"), "the method plms draws no noise; leave --eta out"),
-    (("a", "--method", "ddim", "--eta", "1"), "the method ddim draws no noise; leave --eta out"),
+    (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm has eta 1; for another eta say"),
     (("a", "-cs", "inf"), "'inf' is not a finite number"),
     (("a", "--seed", "-1"), "'-1' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
@@ -228,6 +230,14 @@ def test_a_mistake_that_needs_torch_to_be_seen(clip_sample, tmp_path, arguments,
     assert not list(tmp_path.iterdir())
 
 
+def quiet(stderr: str) -> bool:
+    """Whether nothing is said but the device and finished images."""
+    lines = stderr.splitlines()
+    return lines[:1] in ([], ["Using device: cpu"]) and all(
+        re.fullmatch(r"image \d+ of 100000: out_\d+\.png, [\d.]+ s", line) for line in lines[1:]
+    )
+
+
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.0, 3.0])
 def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
     """While Python starts and imports, while the model loads, and while it samples."""
@@ -237,9 +247,9 @@ def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
     ) as process:
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert stderr in ("", "Using device: cpu\n")
+    assert quiet(stderr)
     assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".*"))
 
 
@@ -250,9 +260,9 @@ def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):
     ) as process:
         assert process.stdout.readline() == "out_00000.png\n"
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
-    assert stderr == "Using device: cpu\n"
+    assert quiet(stderr)
     finished = ["out_00000.png", *stdout.split()]
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
     for name in finished:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import run_python
 
-import clip_sample
 from diffusion.models.blocks import ConvBlock
+from drawing.studio import Models, compile_models
 
 CUDA = torch.device("cuda")  # nothing is put there
 
@@ -22,7 +22,7 @@ def models() -> tuple[torch.nn.Module, SimpleNamespace]:
 def test_compiled_models_give_the_same_numbers_and_gradients():
     model, clip_model = models()
     encode = clip_model.encode_image
-    compiled = clip_sample.compile_model(model, clip_model, CUDA)
+    compiled, _ = compile_models(Models(model, clip_model), CUDA)
     assert compiled is not model and clip_model.encode_image is not encode
     x, cond = torch.randn(1, 4, 8, 8), torch.randn(1, 3)
     found = []
@@ -35,6 +35,7 @@ def test_compiled_models_give_the_same_numbers_and_gradients():
 
 def test_without_a_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")  # torch looks for it once in a process
-    code = "import clip_sample, torch; clip_sample.compile_model(None, None, torch.device('cuda'))"
+    code = "import torch; from drawing import studio as s; "
+    code += "s.compile_models(s.Models(None, None), torch.device('cuda'))"
     done = run_python("-c", code, cwd=tmp_path)
     assert "UserError: --compile: no C++ compiler found; install one (g++" in done.stderr

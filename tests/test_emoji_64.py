@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import clip_sample
 from checkpoints import store, tensors
+from drawing.studio import sample
 from training import clip, data, evaluate
 
 FILES = ("emoji_64", "emoji_64_clip")
@@ -64,7 +64,7 @@ def test_clip_tells_the_training_pictures_apart(models, pictures):
 
 @pytest.mark.parametrize("guidance", [0.0, 100.0])
 def test_it_draws_what_it_is_asked(models, pictures, guidance):
-    drawn = evaluate.draw(*models, ASKED, evaluate.options(guidance, steps=20))
+    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=20))
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     seen = clip.embed_images(models[1], drawn) @ clip.embed_texts(models[1], names).T
@@ -77,9 +77,8 @@ def test_the_sketch_is_drawn_once_a_run(models):
     model, clip_model = models
     drawn = []
     hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
-    args = evaluate.options(50.0, 3)
-    target = clip.embed_texts(clip_model, ["fox"])
-    clip_sample.run(args, model, clip_model, target, [0, 1])
+    jobs = evaluate.jobs(["fox", "fox"], 50.0, [0, 1], steps=3)
+    sample(jobs, models, clip.embed_texts(clip_model, ["fox", "fox"]))
     assert [list(sketch.shape) for sketch in drawn] == [[2, 3, 32, 32]]
     x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
     assert torch.equal(model(x, t, **model.conditions(embed)), model(x, t, embed))

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from CLIP.linear import MANY_ROWS, FrozenLinear, linear
 from CLIP.model import QuickGELU, Transformer
+from compute.linear import MANY_ROWS, FrozenLinear, linear
 
 NEAR = {"atol": 1e-4, "rtol": 1e-4}
 

@@ -3,19 +3,18 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import manifest
+from conftest import assert_gradients_agree, manifest
 
 import diffusion
 from checkpoints import tensors
-from diffusion import get_model, get_models
+from compute.convolution import can_pack, pack
+from diffusion import get_model
 from diffusion.models.blocks import FourierFeatures
-from diffusion.models.convolution import can_pack, pack
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="this PyTorch has no packed kernels")
 
 
 def test_names_and_classes():
-    assert get_models() == ["cc12m_1", "emoji_64"]
     assert get_model("cc12m_1") is diffusion.models.CC12M1Model
     with pytest.raises(KeyError):
         get_model("nothing")
@@ -125,6 +124,4 @@ def test_cc12m_1_computes_the_originals_numbers(golden, cc12m_1, layout, i):
     stats = [v.mean().item(), v.std().item()]
     np.testing.assert_allclose(stats, golden[f"unet/{i}/stats"], atol=2e-5)
 
-    expected = golden[f"unet/{i}/grad"]
-    error = np.abs(grad[..., 3::16, 5::16].numpy() - expected) / np.abs(expected).max()
-    assert error.max() <= 0.02 and error.mean() <= 1e-3
+    assert_gradients_agree(grad[..., 3::16, 5::16], golden[f"unet/{i}/grad"])

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from conftest import run_python
 from PIL import Image
-from test_metadata import PLAIN, SETTINGS
+from records import PLAIN
+from records import RECORD as OTHER
 
-from diffusion import metadata, output
-from diffusion.metadata import record
-from diffusion.output import BadOutput, WriteFailed
-from diffusion.shell import RunError, UserError
+from drawing import metadata, naming, output
+from drawing.naming import BadOutput, WriteFailed
+from drawing.shell import RunError, UserError
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(LEVELS)
-RECORD = record(PLAIN, 7, 0)
+RECORD = PLAIN
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG")
 
 # Writes 200 small images to the folder, as a resumed run does, and says each one's number.
@@ -28,18 +28,17 @@ import sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from diffusion import output
-from diffusion.metadata import Settings, record
+from drawing import output
+from drawing import naming
+from drawing.job import Job
+from drawing.prompts import Subject
+from drawing.record import Sources, record
 
-settings = Settings(
-    prompts=(("red apple", 1.0),), images=(), model="m", model_sha256="a" * 64, clip="c",
-    clip_sha256="b" * 64, steps=50, eta=0.0, clip_guidance_scale=0.0, width=24, height=24,
-    torch_version="2", command=("x",),
-)
-paths = output.paths(sys.argv[1] + "/made/{i:03}.png", 200, 5)
+sources = Sources("a" * 64, "b" * 64, 24, 24, "2")
+paths = naming.paths(sys.argv[1] + "/made/{i:03}.png", 200, 5)
 output.prepare(paths)
 for i, path in enumerate(paths):
-    made = record(settings, 5 + i, i)
+    made = record(Job("red apple", seed=5 + i), Subject((), ()), sources, i)
     if not output.is_done(path, made):
         levels = np.random.default_rng(5 + i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
         output.write(Image.fromarray(levels), path, made)
@@ -60,7 +59,8 @@ def names(folder: Path) -> list[str]:
 
 def message(pattern: str, n: int = 2) -> str:
     with pytest.raises(BadOutput) as caught:
-        output.paths(pattern, n, 7)
+        for path in naming.paths(pattern, n, 7):
+            naming.check_place(pattern, path)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -73,14 +73,14 @@ def dead_pid() -> int:
 
 
 def test_errors_have_the_exit_status_of_their_kind():
-    assert issubclass(BadOutput, (output.OutputError)) and issubclass(BadOutput, UserError)
-    assert issubclass(WriteFailed, (output.OutputError)) and issubclass(WriteFailed, RunError)
+    assert issubclass(BadOutput, (naming.OutputError)) and issubclass(BadOutput, UserError)
+    assert issubclass(WriteFailed, (naming.OutputError)) and issubclass(WriteFailed, RunError)
 
 
 @pytest.mark.parametrize(
     "pattern, expected",
     [
-        (output.PATTERN, ["out_00000.png", "out_00001.png", "out_00002.png"]),
+        (naming.PATTERN, ["out_00000.png", "out_00001.png", "out_00002.png"]),
         ("a/{seed}.webp", ["a/7.webp", "a/8.webp", "a/9.webp"]),
         ("{{{i:x}}}_{seed:+}.JPG", ["{0}_+7.JPG", "{1}_+8.JPG", "{2}_+9.JPG"]),
         ("{i:*>3}.jpeg", ["**0.jpeg", "**1.jpeg", "**2.jpeg"]),
@@ -88,11 +88,11 @@ def test_errors_have_the_exit_status_of_their_kind():
     ],
 )
 def test_paths(pattern, expected):
-    assert output.paths(pattern, 3, 7) == [Path(path) for path in expected]
+    assert naming.paths(pattern, 3, 7) == [Path(path) for path in expected]
 
 
 def test_one_image_needs_no_field():
-    assert output.paths("x.png", 1, 7) == [Path("x.png")]
+    assert naming.paths("x.png", 1, 7) == [Path("x.png")]
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ def test_two_names_of_a_folder_are_one(folder):
 
 
 def test_prepare_makes_the_folders_and_leaves_nothing_else(folder):
-    output.prepare(output.paths("a/{seed}/{i}.png", 2, 7))
+    output.prepare(naming.paths("a/{seed}/{i}.png", 2, 7))
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == [
         "a",
         "a/7",
         "a/8",
     ]
-    output.prepare(output.paths("a/{seed}/{i}.png", 2, 7))
+    output.prepare(naming.paths("a/{seed}/{i}.png", 2, 7))
 
 
 @pytest.mark.parametrize("pattern", ["file/x.png", "file/deeper/x.png"])
@@ -186,7 +186,7 @@ def test_prepare_where_not_even_root_can_write():
 
 def test_prepare_tries_the_longest_name(folder):
     with pytest.raises(BadOutput) as caught:
-        output.prepare(output.paths("{i}" + "x" * 250 + ".png", 2, 7))
+        output.prepare(naming.paths("{i}" + "x" * 250 + ".png", 2, 7))
     assert str(caught.value) == "--output: can't write to .: File name too long"
 
 
@@ -197,7 +197,7 @@ def test_write_in_every_format(folder, suffix):
     assert names(folder) == [path.name]
     assert metadata.read(path) == RECORD
     with Image.open(path) as image:
-        assert image.format == output.FORMATS[suffix.lower()]
+        assert image.format == naming.FORMATS[suffix.lower()]
         levels = np.asarray(image.convert("RGB"))
     if suffix in (".jpg", ".jpeg"):
         # Full colour resolution: with the colours of 2x2 pixels averaged it would be 50.
@@ -275,7 +275,7 @@ def test_a_disk_that_takes_only_the_beginning(folder):
 import resource
 from pathlib import Path
 from PIL import Image
-from diffusion import output, shell
+from drawing import output, shell
 import sys
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -300,11 +300,13 @@ def test_drafts_of_dead_processes_are_removed(folder):
     dead = dead_pid()
     kept = [
         f".x.png.{os.getppid()}.partial",  # alive
+        f".x.png.{int(output.MACHINE, 16) ^ 1:08x}.{dead}.partial",  # another machine's
         f".y.png.{dead}.partial",  # another file's
         ".x.png.a.partial",
         f"x.png.{dead}.partial",
     ]
-    for name in [*kept, f".x.png.{dead}.partial", f".x.png.{os.getpid()}.partial"]:
+    mine = output.draft_of(Path("x.png"), dead).name
+    for name in [*kept, f".x.png.{dead}.partial", f".x.png.{os.getpid()}.partial", mine]:
         (folder / name).write_text("")
     (folder / ".x.png.99999999999999999999.partial").write_text("")
     output.write(PICTURE, Path("x.png"), RECORD)
@@ -320,7 +322,7 @@ def test_killed_between_the_draft_and_its_name(folder):
 import os, signal
 from pathlib import Path
 from PIL import Image
-from diffusion import output
+from drawing import output
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 output.write(Image.new("L", (8, 8)), Path("x.png"), None)
 """
@@ -356,7 +358,7 @@ def test_is_done_of_other_settings():
         "give another --output, or write over it without --resume"
     )
     with pytest.raises(BadOutput) as caught:
-        output.is_done(Path("x.png"), record(SETTINGS, 7, 0))
+        output.is_done(Path("x.png"), OTHER)
     assert "x.png has other settings: prompt 2 is nothing there and " in str(caught.value)
 
 

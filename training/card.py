@@ -45,23 +45,21 @@ def file_rows() -> str:
 
 def write() -> None:
     """Draws the card's pictures, measures its figures and writes it, into checkpoints/."""
-    model, clip_model = evaluate.load()
+    models = evaluate.load()
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
     own = sampling["clip_guidance_scale"]
-    options = evaluate.options(own, int(sampling["steps"]), sampling["eta"])
+    steps, eta = int(sampling["steps"]), sampling["eta"]
 
-    drawn = evaluate.draw(model, clip_model, GRID, options)
+    drawn = evaluate.draw(models, evaluate.jobs(GRID, own, steps=steps, eta=eta))
     sheet(drawn, 8).save(store.FOLDER / "emoji_64_grid.png", optimize=True)
     texts = [text for text in NEW for _ in range(NEW_SEEDS)]
     seeds = [seed for _ in NEW for seed in range(NEW_SEEDS)]
-    drawn = evaluate.draw(model, clip_model, texts, options, seeds)
+    drawn = evaluate.draw(models, evaluate.jobs(texts, own, seeds, steps, eta=eta))
     sheet(drawn, NEW_SEEDS).save(store.FOLDER / "emoji_64_new.png", optimize=True)
 
     scales = sorted({0.0, own})
-    figures = [
-        row for scale in scales for row in evaluate.measure(model, clip_model, pictures, scale)
-    ]
+    figures = [row for scale in scales for row in evaluate.measure(models, pictures, scale)]
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
         names=len(emoji),
@@ -80,7 +78,7 @@ def write() -> None:
         prompts=len(data.paraphrases()),
         pictures=len(pictures),
         figures=evaluate.rows(figures),
-        clip_figures=clip.show(clip.accuracies(clip_model, pictures, data.paraphrases())),
+        clip_figures=clip.show(clip.accuracies(models.clip, pictures, data.paraphrases())),
         last_seed=NEW_SEEDS - 1,
         new=", ".join(NEW),
         **sampling,

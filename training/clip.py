@@ -84,7 +84,7 @@ def to_tensor(pictures: list[Picture]) -> Tensor:
 def random_views(images: Tensor, noise: float, rng: random.Random) -> Tensor:
     """A random square of 40 to 64 pixels for every eight images, pooled to 32, with noise."""
     views = []
-    for chunk in images.split(8):
+    for chunk in torch.split(images, 8):
         side = rng.randint(40, 64)
         x, y = rng.randint(0, 64 - side), rng.randint(0, 64 - side)
         views.append(F.adaptive_avg_pool2d(chunk[..., y : y + side, x : x + side], 32))
@@ -121,7 +121,7 @@ def embed_images(model: CLIP, images: Tensor) -> Tensor:
     """Images [N, 3, H, W] in 0 to 1 to normalised embeddings [N, D]."""
     size = model.visual.input_resolution
     small = normalize(F.adaptive_avg_pool2d(images, size))
-    return torch.cat([F.normalize(model.encode_image(part)) for part in small.split(256)])
+    return torch.cat([F.normalize(model.encode_image(part)) for part in torch.split(small, 256)])
 
 
 def accuracies(model: CLIP, pictures: list[Picture], unseen: dict[str, str]) -> dict[str, float]:
@@ -175,12 +175,12 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
             group["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
         chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
         text = tokens([random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen])
-        seen[text.unique()] = True
+        seen[torch.unique(text)] = True
         views = normalize(random_views(images[chosen], recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, views, text)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
@@ -236,13 +236,13 @@ def tune_text(
             text = F.normalize(model.encode_text(tokens(texts)).float())
         loss = F.cross_entropy(scale * text @ image.T, chosen)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if (step + 1) % 200 == 0:
             figures = accuracies(model, pictures, unseen)
             tqdm.write(f"text tower {step + 1} loss {loss.item():.3f} " + show(figures))
     model.requires_grad_(False)
-    known = tokens([c for p in pictures for c in (*p.captions, *PREFIXES)]).unique()
+    known = torch.unique(tokens([c for p in pictures for c in (*p.captions, *PREFIXES)]))
     silent = torch.ones(DIMENSIONS["vocab_size"], dtype=torch.bool)
     silent[known] = False
     model.token_embedding.weight[silent] = 0

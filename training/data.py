@@ -3,8 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 CAPTIONS = Path(__file__).with_name("captions.json")
@@ -68,7 +70,7 @@ class Picture:
 
     name: str
     captions: tuple[str, ...]
-    pixels: np.ndarray
+    pixels: npt.NDArray[np.uint8]
     recoloured: bool
 
 
@@ -84,7 +86,7 @@ def draw(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def main_hue(hsv: np.ndarray) -> tuple[float, float]:
+def main_hue(hsv: npt.NDArray[np.float64]) -> tuple[float, float]:
     """The mean hue of the coloured pixels in degrees, and the share of the colour near it."""
     angle = hsv[..., 0] / 255 * 2 * np.pi
     weight = (hsv[..., 1] / 255) * (hsv[..., 2] / 255)
@@ -119,7 +121,8 @@ def colour_captions(colour: str, thing: str) -> tuple[str, ...]:
 
 def paraphrases() -> dict[str, str]:
     """Name to a phrase that no caption holds, to measure what unseen words give."""
-    return json.loads(PARAPHRASES.read_text(encoding="utf-8"))
+    found: dict[str, str] = json.loads(PARAPHRASES.read_text(encoding="utf-8"))
+    return found
 
 
 def draw_sheet(font_file: str) -> Image.Image:
@@ -132,9 +135,10 @@ def draw_sheet(font_file: str) -> Image.Image:
     return sheet
 
 
-def entries() -> dict[str, dict]:
+def entries() -> dict[str, dict[str, Any]]:
     """Name to its emoji and captions, in the order of the sheet."""
-    return json.loads(CAPTIONS.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = json.loads(CAPTIONS.read_text(encoding="utf-8"))
+    return found
 
 
 def load() -> list[Picture]:

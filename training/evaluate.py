@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import clip_sample
 from checkpoints import store
 from CLIP import clip
 from CLIP.model import CLIP
+from drawing.job import Job
+from drawing.studio import Models, load_model, sample
 
 from . import data
 from .clip import embed_images, embed_texts, to_tensor
@@ -31,33 +33,43 @@ class Figures:
     ranked: float  # CLIP ranks its name first among all training names
 
 
-def options(
-    guidance: float, steps: int = STEPS, eta: float = ETA, method: str = "ddpm"
-) -> argparse.Namespace:
-    """What the script's `run` takes from the command line."""
-    return argparse.Namespace(
-        steps=steps, eta=eta, clip_guidance_scale=guidance, method=method, checkpointing=False
-    )
-
-
-def draw(
-    model: torch.nn.Module,
-    clip_model: CLIP,
+def jobs(
     texts: Sequence[str],
-    args: argparse.Namespace,
+    guidance: float,
     seeds: Sequence[int] | None = None,
-) -> Tensor:
-    """A picture of each text as the script makes it, all from one seed unless told otherwise.
+    steps: int = STEPS,
+    **options: Any,
+) -> list[Job]:
+    """A job for each text, all from one seed unless told otherwise.
+
+    Args:
+        options: the sampler; DDIM by default.
+    """
+    options = options or {"eta": ETA}
+    return [
+        Job(
+            [text],
+            model="emoji_64",
+            clip_guidance_scale=guidance,
+            seed=seed,
+            steps=steps,
+            **options,
+        )
+        for text, seed in zip(texts, seeds or [SEED] * len(texts))
+    ]
+
+
+def draw(models: Models, asked: Sequence[Job]) -> Tensor:
+    """The picture of each job as the script makes it, its one prompt a text.
 
     Returns:
         [N, 3, 64, 64] in 0 to 1.
     """
-    seeds = seeds or [SEED] * len(texts)
     out = []
-    for i in tqdm(range(0, len(texts), BATCH), desc="drawing", disable=None):
-        target = embed_texts(clip_model, list(texts[i : i + BATCH]))
-        picture = clip_sample.run(args, model, clip_model, target, seeds[i : i + BATCH])
-        out.append((picture.clamp(-1, 1) + 1) / 2)
+    for i in tqdm(range(0, len(asked), BATCH), desc="drawing", disable=None):
+        some = asked[i : i + BATCH]
+        target = embed_texts(models.clip, [job.prompts[0] for job in some])
+        out.append((sample(some, models, target).clamp(-1, 1) + 1) / 2)
     return torch.cat(out)
 
 
@@ -88,28 +100,28 @@ class Judge:
 
 
 def measure(
-    model: torch.nn.Module,
-    clip_model: CLIP,
+    models: Models,
     pictures: list[data.Picture],
     guidance: float,
     every: int = 1,
 ) -> list[Figures]:
     """The figures for names, and for paraphrases of the same names: all, or `every` so many."""
-    judge = Judge(clip_model, pictures)
+    judge = Judge(models.clip, pictures)
     unseen = dict(list(data.paraphrases().items())[::every])
     out = []
     for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
-        drawn = draw(model, clip_model, texts, options(guidance))
+        drawn = draw(models, jobs(texts, guidance))
         near, ranked = (right.float().mean().item() for right in judge(drawn, list(unseen)))
         out.append(Figures(guidance, kind, len(texts), near, ranked))
     return out
 
 
-def load() -> tuple[torch.nn.Module, CLIP]:
+def load() -> Models:
     """The model and its CLIP as they ship."""
     device = torch.device("cpu")
-    model = clip_sample.load_model("emoji_64", None, device)
-    return model, clip.load(model.clip_model, device=device)[0].requires_grad_(False)
+    model = load_model("emoji_64", None, device)
+    clip_model, _ = clip.load(str(model.clip_model), device=device)
+    return Models(model, clip_model.requires_grad_(False))
 
 
 def rows(figures: list[Figures]) -> str:
@@ -134,11 +146,11 @@ def main() -> None:
     )
     p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
     args = p.parse_args()
-    model, clip_model = load()
+    models = load()
     pictures = data.load()
     figures = []
     for guidance in args.guidance:
-        figures += measure(model, clip_model, pictures, guidance, args.every)
+        figures += measure(models, pictures, guidance, args.every)
     print(rows(figures), end="")
 
 

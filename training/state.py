@@ -44,4 +44,5 @@ def restore(
     optimizer.load_state_dict(data["optimizer"])
     for name, tensor in tensors.items():
         tensor.copy_(data["tensors"][name])
-    return data["step"]
+    step: int = data["step"]
+    return step

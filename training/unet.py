@@ -1,8 +1,10 @@
 """Trains emoji_64's sketch, in closed form, and then its U-Net around it."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from tqdm import tqdm
 
 from CLIP.model import CLIP
 from diffusion import utils
+from diffusion.models.blocks import ConvBlock
 from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model
 
 from . import clip as small_clip
@@ -50,7 +53,7 @@ def embeddings(model: CLIP, pictures: list[Picture], recipe: Recipe) -> Embeddin
     """Each caption as it is and as training varies it, and random views of each picture."""
     rng = random.Random(recipe.seed)
     torch.manual_seed(recipe.seed)
-    texts, owner = [], []
+    texts, owners = [], []
     for i, picture in enumerate(pictures):
         own = [picture.name] * 4 + list(picture.captions)
         own += [
@@ -58,8 +61,8 @@ def embeddings(model: CLIP, pictures: list[Picture], recipe: Recipe) -> Embeddin
             for _ in range(len(picture.captions))
         ]
         texts += own
-        owner += [i] * len(own)
-    owner = torch.tensor(owner)
+        owners += [i] * len(own)
+    owner = torch.tensor(owners)
     count = owner.bincount(minlength=len(pictures))
     images = small_clip.to_tensor(pictures)
     views = [embed_images(model, images)]
@@ -107,7 +110,7 @@ def fit_sketch(model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: R
     error = torch.cat(
         [
             (g - targets[o]).pow(2).flatten(1).mean(1)
-            for g, o in zip(guess.split(500), owner.split(500))
+            for g, o in zip(torch.split(guess, 500), torch.split(owner, 500))
         ]
     )
     sketch.spread.fill_(error.mean().sqrt())
@@ -141,11 +144,13 @@ def init(model: Emoji64Model) -> None:
         if name.endswith((".layer", "out_proj")):
             module.weight.data.mul_(0.2)
     last = model.net[-1]
+    assert isinstance(last, ConvBlock)
     for part in (last.main["4"], last.skip):
+        assert isinstance(part, nn.Conv2d)
         nn.init.zeros_(part.weight)
 
 
-def groups(model: Emoji64Model, recipe: Recipe) -> list[dict]:
+def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
     """The optimizer's groups, with the peak of each one's learning rate.
 
     The sketch starts at its best in closed form: at the U-Net's rate it would leave it in a few
@@ -164,7 +169,9 @@ def groups(model: Emoji64Model, recipe: Recipe) -> list[dict]:
     ]
 
 
-def loss_of(run: nn.Module, model: Emoji64Model, x0: Tensor, t: Tensor, embed: Tensor) -> Tensor:
+def loss_of(
+    run: Callable[..., Tensor], model: Emoji64Model, x0: Tensor, t: Tensor, embed: Tensor
+) -> Tensor:
     """The squared error of v, in units of the error that the sketch alone would make."""
     alpha, sigma = (utils.append_dims(n, 4) for n in utils.t_to_alpha_sigma(t))
     eps = torch.randn_like(x0)
@@ -191,7 +198,7 @@ def train(
     optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
     first = restore(state, model=model, optimizer=optimizer, tensors=average)
-    run = torch.compile(model) if compiled else model
+    run: Callable[..., Tensor] = torch.compile(model) if compiled else model
     originals = torch.tensor([not p.recoloured for p in pictures])
     chance = torch.where(originals, 1.0, 0.5)
     mean_loss = None
@@ -206,7 +213,7 @@ def train(
         t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
         loss = loss_of(run, model, targets[chosen], t, draw_condition(data, chosen, recipe))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         decay = min(recipe.ema, (step + 1) / (step + 10))

@@ -5,6 +5,13 @@ from typing import Any
 
 MODELS = {
     "cc12m_1": ("cc12m_1", "CC12M1Model"),
+    "cc12m_1_cfg": ("cc12m_1", "CC12M1Model"),
+    "danbooru_128": ("unconditional", "Danbooru128Model"),
+    "imagenet_128": ("unconditional", "ImageNet128Model"),
+    "wikiart_128": ("unconditional", "WikiArt128Model"),
+    "wikiart_256": ("unconditional", "WikiArt256Model"),
+    "yfcc_1": ("unconditional", "YFCC1Model"),
+    "yfcc_2": ("unconditional", "YFCC2Model"),
     "emoji_64": ("emoji_64", "Emoji64Model"),
 }
 

@@ -1,25 +1,48 @@
-"""The parts of a conditioned convolutional U-Net, and the U-Net from its list of widths.
+"""The parts of a convolutional U-Net, and the U-Net from its list of widths.
 
 A list of blocks is an `nn.ModuleList` whose members take `(x, cond)`, x [B, C, H, W] and the
-conditioning vector [B, D]. The tensor names are those of the published v-diffusion checkpoints.
+conditioning vector [B, D], or None where there is none. The tensor names are those of the published
+v-diffusion checkpoints.
 """
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .convolution import Conv2d
+from compute.convolution import Conv2d
 
-HEAD_WIDTH = 64
+
+@dataclass(frozen=True)
+class Style:
+    """How the blocks of a U-Net are made.
+
+    Args:
+        cond_dim: of the vector that the conv blocks are conditioned on; None: they are not, and
+            have no norm either.
+        head_width: channels of a head of self-attention.
+        attention_norm: whether self-attention normalises first.
+        identity_first: whether a level stands before what comes from the levels inside it in their
+            concatenation; in such models a block's skip also stands before its main path.
+        up: how a level is brought to twice its size, "bilinear" or "nearest".
+        last_relu: whether the very last conv block of those without a condition ends with a ReLU.
+    """
+
+    cond_dim: int | None = None
+    head_width: int = 64
+    attention_norm: bool = True
+    identity_first: bool = False
+    up: str = "bilinear"
+    last_relu: bool = False
 
 
 def unit_scale(embed: Tensor) -> Tensor:
     """Embeddings [B, D] of length sqrt(D), so that their numbers are about 1."""
-    return F.normalize(embed, dim=-1) * embed.shape[-1] ** 0.5
+    scale: float = embed.shape[-1] ** 0.5
+    return F.normalize(embed, dim=-1) * scale
 
 
 class FourierFeatures(nn.Module):
@@ -47,7 +70,8 @@ class LinearBlock(nn.Module):
         self.skip = nn.Identity() if d_in == d_out else nn.Linear(d_in, d_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.main(x) + self.skip(x)
+        out: Tensor = self.main(x) + self.skip(x)
+        return out
 
 
 class Modulation(nn.Module):
@@ -73,6 +97,8 @@ class ConvBlock(nn.Module):
     The last block of a network stops after its second convolution.
     """
 
+    checkpointing = False
+
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, cond_dim: int, is_last: bool = False
     ) -> None:
@@ -93,43 +119,84 @@ class ConvBlock(nn.Module):
         h = self.main["4"](self.main["2"](self.main["0"](x), cond))
         if "6" in self.main:
             h = self.main["6"](h, cond)
-        return h + self.skip(x)
+        out: Tensor = h + self.skip(x)
+        return out
+
+
+class PlainConvBlock(nn.Module):
+    """Two 3x3 convolutions, each rectified; plus a skip.
+
+    The last block of a network stops after its second convolution, unless the style says otherwise.
+    """
+
+    checkpointing = False
+
+    def __init__(
+        self, c_in: int, c_mid: int, c_out: int, style: Style, is_last: bool = False
+    ) -> None:
+        super().__init__()
+        convolutions = {
+            "0": Conv2d(c_in, c_mid, 3, padding=1),
+            "2": Conv2d(c_mid, c_out, 3, padding=1),
+        }
+        skip = nn.Identity() if c_in == c_out else Conv2d(c_in, c_out, 1, bias=False)
+        parts = {"main": nn.ModuleDict(convolutions), "skip": skip}
+        for name in ("skip", "main") if style.identity_first else ("main", "skip"):
+            self.add_module(name, parts[name])
+        self.rectified = style.last_relu or not is_last
+
+    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        main, skip = self.get_submodule("main"), self.get_submodule("skip")
+        assert isinstance(main, nn.ModuleDict)
+        h: Tensor = main["2"](main["0"](x).relu())
+        out: Tensor = (h.relu() if self.rectified else h) + skip(x)
+        return out
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over the pixels, with a residual."""
 
-    def __init__(self, channels: int) -> None:
+    checkpointing = False
+
+    def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, channels)
+        self.head_width = style.head_width
+        self.norm = nn.GroupNorm(1, channels) if style.attention_norm else nn.Identity()
         self.qkv_proj = Conv2d(channels, channels * 3, 1)
         self.out_proj = Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv_proj(self.norm(x)).view(b, 3, c // HEAD_WIDTH, HEAD_WIDTH, h * w)
+        qkv = self.qkv_proj(self.norm(x)).view(b, 3, -1, self.head_width, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out_proj(out.transpose(-1, -2).reshape(b, c, h, w))
+        heads = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = x + self.out_proj(heads.transpose(-1, -2).reshape(b, c, h, w))
+        return out
 
 
 class SkipBlock(nn.Module):
     """A level at half the size: pooled, through `blocks`, back up, and x beside it."""
 
-    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], style: Style) -> None:
         super().__init__()
-        up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        # Only where there is a choice may it be made.
+        corners = {"align_corners": False} if style.up == "bilinear" else {}
+        up = nn.Upsample(scale_factor=2, mode=style.up, **corners)
         self.main = nn.ModuleList([nn.AvgPool2d(2), *blocks, up])
+        self.identity_first = style.identity_first
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         down, *blocks, up = self.main
-        return torch.cat([up(run(blocks, down(x), cond)), x], dim=1)
+        inner = up(run(blocks, down(x), cond))
+        return torch.cat([x, inner] if self.identity_first else [inner, x], dim=1)
 
 
-def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor) -> Tensor:
+def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor | None) -> Tensor:
     """x through the blocks, one after the other."""
     for block in blocks:
         if x.requires_grad and getattr(block, "checkpointing", False):
+            from torch.utils.checkpoint import checkpoint  # in some releases it imports sympy
+
             x = checkpoint(block, x, cond, use_reentrant=False, preserve_rng_state=False)
         else:
             x = block(x, cond)
@@ -141,13 +208,15 @@ def use_checkpointing(model: nn.Module) -> None:
     rest again: Chen et al. 2016, arXiv 1604.06174. Its convolutions keep no large copies either.
     """
     for module in model.modules():
-        if isinstance(module, (ConvBlock, SelfAttention)):
+        if isinstance(module, (ConvBlock, PlainConvBlock, SelfAttention)):
             module.checkpointing = True
         if isinstance(module, Conv2d):
             module.spares_memory = True
 
 
-def conv_row(widths: list[int], c_mid: int, cond_dim: int, attention: bool, **last: bool) -> list:
+def conv_row(
+    widths: list[int], c_mid: int, style: Style, attention: bool, **last: bool
+) -> list[nn.Module]:
     """Conv blocks from widths[0] through widths[1], ... ; each followed by attention if it has any.
 
     `last`: arguments of the last conv block alone.
@@ -155,9 +224,12 @@ def conv_row(widths: list[int], c_mid: int, cond_dim: int, attention: bool, **la
     row: list[nn.Module] = []
     for i, (c_in, c_out) in enumerate(zip(widths, widths[1:])):
         options = last if i == len(widths) - 2 else {}
-        row.append(ConvBlock(c_in, c_mid, c_out, cond_dim, **options))
+        if style.cond_dim is None:
+            row.append(PlainConvBlock(c_in, c_mid, c_out, style, **options))
+        else:
+            row.append(ConvBlock(c_in, c_mid, c_out, style.cond_dim, **options))
         if attention:
-            row.append(SelfAttention(c_out))
+            row.append(SelfAttention(c_out, style))
     return row
 
 
@@ -165,7 +237,7 @@ def unet(
     c_in: int,
     c_out: int,
     widths: list[int],
-    cond_dim: int,
+    style: Style,
     *,
     depth: int,
     bottom_depth: int,
@@ -175,6 +247,7 @@ def unet(
 
     Args:
         widths: the channels of each level; a level has half the height and width of the one before.
+        style: how the blocks are made.
         depth: conv blocks of a level on the way down, and on the way up.
         bottom_depth: conv blocks of the last level.
         attention_from: the first level whose conv blocks are followed by self-attention.
@@ -183,13 +256,13 @@ def unet(
     def level(i: int, c_in: int, c_out: int) -> list[nn.Module]:
         c, attention = widths[i], i >= attention_from
         if i == len(widths) - 1:
-            return conv_row([c_in, *[c] * (bottom_depth - 1), c_out], c, cond_dim, attention)
-        inner = SkipBlock(level(i + 1, c, c))
+            return conv_row([c_in, *[c] * (bottom_depth - 1), c_out], c, style, attention)
+        inner = SkipBlock(level(i + 1, c, c), style)
         is_last = {"is_last": True} if i == 0 else {}
         return [
-            *conv_row([c_in, *[c] * depth], c, cond_dim, attention),
+            *conv_row([c_in, *[c] * depth], c, style, attention),
             inner,
-            *conv_row([2 * c, *[c] * (depth - 1), c_out], c, cond_dim, attention, **is_last),
+            *conv_row([2 * c, *[c] * (depth - 1), c_out], c, style, attention, **is_last),
         ]
 
     return nn.ModuleList(level(0, c_in, c_out))

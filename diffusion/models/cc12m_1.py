@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .blocks import FourierFeatures, LinearBlock, run, unet, unit_scale
+from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 
 class CC12M1Model(nn.Module):
@@ -29,7 +29,7 @@ class CC12M1Model(nn.Module):
             3 + 16,
             3,
             [128, 256, 256, 512, 512, 1024, 1024],
-            cond_dim=1024,
+            Style(cond_dim=1024),
             depth=4,
             bottom_depth=8,
             attention_from=4,

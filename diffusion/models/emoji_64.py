@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import FourierFeatures, LinearBlock, run, unet, unit_scale
+from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 EMBED_DIM = 256
 COND_DIM = 256
@@ -19,6 +19,7 @@ class Sketch(nn.Module):
     """
 
     size = 32
+    spread: Tensor
 
     def __init__(self, features: int, rank: int) -> None:
         super().__init__()
@@ -30,7 +31,8 @@ class Sketch(nn.Module):
     def forward(self, clip_embed: Tensor) -> Tensor:
         """Embeddings [B, 256] of length 16 to pictures [B, 3, 32, 32]."""
         h = self.coefficients(F.relu(self.features(clip_embed)))
-        return self.pixels(h).view(-1, 3, self.size, self.size)
+        pixels: Tensor = self.pixels(h)
+        return pixels.view(-1, 3, self.size, self.size)
 
 
 class Emoji64Model(nn.Module):
@@ -63,7 +65,7 @@ class Emoji64Model(nn.Module):
             12 + 3 + 16,
             12,
             [64, 128, 192],
-            cond_dim=COND_DIM,
+            Style(cond_dim=COND_DIM),
             depth=2,
             bottom_depth=4,
             attention_from=2,

@@ -1,133 +1,36 @@
-"""Where the images go: their paths, their files, and which of them are there already."""
+"""The images' files: written whole or not at all, and which of them are there already."""
 
 import io
 import os
+import platform
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from PIL import Image
 
-from .metadata import MetadataError, decode, difference, embedding, record_in
-from .shell import RunError, UserError
+from checkpoints.console import shown
 
-PATTERN = "out_{i:05}.png"
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-OPTIONS = {
+from .metadata import MetadataError, decode, embedding, record_in
+from .naming import FORMATS, BadOutput, WriteFailed
+from .record import difference
+
+OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
-# What a whole number can have after its colon. Two digits of width are enough, and no more keep a
-# mistyped one from filling the memory.
-SPEC = re.compile(r"(.?[<>=^])?[-+ ]?#?0?\d{0,2}[,_]?[bdoxX]?")
-
-
-class OutputError(Exception):
-    """An image's file can't be had or used. Its text is the whole message, one line."""
-
-
-class BadOutput(OutputError, UserError):
-    """What the user asked for can't be done: known before anything is sampled."""
-
-
-class WriteFailed(OutputError, RunError):
-    """A file couldn't be written while running."""
-
-
-def shown(text: str | Path) -> str:
-    text = str(text)
-    return text if text and text.isprintable() else repr(text)
-
-
-def bad_pattern(pattern: str, why: str) -> BadOutput:
-    return BadOutput(f"--output: {shown(pattern)}: {why}")
-
-
-def check_fields(pattern: str) -> None:
-    """Raises BadOutput unless the pattern has no fields but {i} and {seed}, with sound formats."""
-    try:
-        fields = list(Formatter().parse(pattern))
-    except ValueError:
-        raise bad_pattern(
-            pattern, "a brace has no counterpart; for a brace itself write {{ or }}"
-        ) from None
-    for _, name, spec, conversion in fields:
-        if name is None:
-            continue
-        if name not in ("i", "seed"):
-            raise bad_pattern(pattern, f"there is no field {{{name}}}, only {{i}} and {{seed}}")
-        if conversion or not SPEC.fullmatch(spec):
-            tail = f"!{conversion}" * bool(conversion) + f":{spec}" * bool(spec)
-            raise bad_pattern(
-                pattern,
-                f"{tail!r} is no format of a whole number; write {{{name}}} or {{{name}:05}}",
-            )
-        try:
-            format(0, spec)
-        except ValueError as error:
-            raise bad_pattern(pattern, f"{{{name}:{spec}}}: {str(error).rstrip('.')}") from None
-
-
-def check_name(pattern: str, name: str) -> None:
-    """Raises BadOutput unless an image can be written under this name."""
-    if not name:
-        raise bad_pattern(pattern, "the name is empty")
-    if "\0" in name:
-        raise bad_pattern(pattern, "there is a NUL character in it")
-    path = Path(name)
-    # Of os.path, whose answers about a name that is too long are no exceptions.
-    if os.path.isdir(path) or name.endswith("/"):
-        raise bad_pattern(
-            pattern, f"{shown(name)} is a folder; name the files in it: {path / PATTERN}"
-        )
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise bad_pattern(pattern, f"{shown(name)} is no ordinary file")
-    if path.name.lower() in FORMATS:
-        raise bad_pattern(pattern, f"the name before {path.name} is empty")
-    if path.suffix.lower() not in FORMATS:
-        raise bad_pattern(pattern, f"its end says no format; there are {', '.join(FORMATS)}")
-
-
-def paths(pattern: str, n: int, seed: int) -> list[Path]:
-    """Where the images go: [n].
-
-    Args:
-        pattern: a path with the fields {i}, which counts from 0, and {seed}. Either can have a
-            format, as in {i:05}.
-        n: the number of images.
-        seed: the first image's seed; image i has seed + i.
-
-    Raises:
-        BadOutput: the pattern is malformed, it names a folder or no format, or two images would be
-            one file.
-    """
-    check_fields(pattern)
-    found: dict[str, int] = {}
-    folders: dict[Path, str] = {}
-    result = []
-    for i in range(n):
-        name = pattern.format(i=i, seed=seed + i)
-        check_name(pattern, name)
-        path = Path(name)
-        if path.parent not in folders:
-            folders[path.parent] = os.path.realpath(path.parent)
-        first = found.setdefault(os.path.join(folders[path.parent], path.name), i)
-        if first != i:
-            raise bad_pattern(
-                pattern,
-                f"images {first} and {i} would both be {shown(path)}; put {{i}} or {{seed}} in it",
-            )
-        result.append(path)
-    return result
+# Several machines may write to one folder, and a process is alive only where it runs.
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
 
 
 def draft_of(path: Path, pid: int) -> Path:
-    """Where a process writes a file before it gets its name."""
-    return path.with_name(f".{path.name}.{pid}.partial")
+    """Where a process of this machine writes a file before it gets its name."""
+    return path.with_name(f".{path.name}.{MACHINE}.{pid}.partial")
 
 
 def alive(pid: int) -> bool:
@@ -144,16 +47,16 @@ def alive(pid: int) -> bool:
 
 
 def sweep(folder: Path, names: Collection[str]) -> None:
-    """Removes the drafts that killed processes left in a folder of files of these names.
+    """Removes what killed processes of this machine left of files of these names in a folder.
 
     Raises:
         OSError: the folder can't be listed.
     """
     for entry in os.listdir(folder):
-        draft = re.fullmatch(r"\.(.+)\.(\d+)\.partial", entry, re.DOTALL)
-        if draft is None or draft[1] not in names:
+        draft = DRAFT.fullmatch(entry)
+        if draft is None or draft[1] not in names or draft[2] not in (None, MACHINE):
             continue
-        pid = int(draft[2])
+        pid = int(draft[3])
         if pid == os.getpid() or not alive(pid):
             with suppress(OSError):  # another process may have been faster
                 os.unlink(folder / entry)
@@ -218,13 +121,22 @@ def check_room(path: Path, metadata: Callable[[], Mapping[str, Any]]) -> None:
         encode(Image.new("RGB", (1, 1)), path, metadata())
 
 
-def write(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> None:
+RESUMED = "the images before it are whole, and --resume goes on with this one"
+
+
+def write(
+    image: Image.Image,
+    path: Path,
+    metadata: Mapping[str, Any] | None,
+    advice: str = RESUMED,
+) -> None:
     """Writes an image beside its place and renames it into it.
 
     Args:
         image: grey or RGB.
         path: its suffix is the format.
         metadata: its record, or None to write none.
+        advice: what to say beside the reason if it can't be written.
 
     Raises:
         BadOutput: the record doesn't fit into a file of this format.
@@ -247,10 +159,7 @@ def write(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) ->
                 draft.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise WriteFailed(
-            f"can't write {shown(path)}: {reason}; the images before it are whole, "
-            "and --resume goes on with this one"
-        ) from None
+        raise WriteFailed(f"can't write {shown(path)}: {reason}; {advice}") from None
 
 
 def is_done(path: Path, record: Mapping[str, Any]) -> bool:
@@ -274,7 +183,7 @@ def is_done(path: Path, record: Mapping[str, Any]) -> bool:
     if image is None:
         return False
     try:
-        found = difference(record_in(image), record)
+        found = difference(record_in(image) or {}, record)
     except (KeyError, TypeError, AttributeError):
         raise BadOutput(f"--resume: {shown(path)} does not say how it was made; {remedy}") from None
     if found is None:

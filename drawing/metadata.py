@@ -1,4 +1,4 @@
-"""How an image was made: the record that goes into its file, and back out of it.
+"""A record in an image's file, and back out of it.
 
 There are two forms: the line of parameters that the image tools of this field read, and one JSON
 object with everything.
@@ -7,167 +7,24 @@ object with everything.
 import io
 import json
 import re
-import shlex
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from .version import __version__
+from .record import PROGRAM  # the JSON's key
 
-PROGRAM = "v-diffusion"  # also the JSON's key
 INFOTEXT = "parameters"  # the PNG chunk that the tools look for
 SHORT_HASH = 10  # the hexadecimal digits of a hash that the tools show
 EXIF_LIMIT = 65533  # what fits into one segment of a JPEG
 IMAGE_DESCRIPTION, EXIF_IFD, USER_COMMENT = 0x010E, 0x8769, 0x9286
 ASCII, LONG, UNDEFINED = 2, 4, 7  # EXIF's types
 
-# The methods as the image tools name them. DDPM is DDIM with an eta of 1, and recorded as such.
-SAMPLERS = {
-    "ddpm": "DDIM",
-    "ddim": "DDIM",
-    "prk": "PRK",
-    "plms": "PLMS",
-    "pie": "PIE",
-    "plms2": "PLMS2",
-    "iplms": "iPLMS",
-    "dpmpp_2m": "DPM++ 2M",
-    "dpmpp_3m": "DPM++ 3M",
-    "dpmpp_2m_sde": "DPM++ 2M SDE",
-}
-
 
 class MetadataError(ValueError):
     """The record doesn't fit into the file. Its text is the message, less the file's name."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the images of a run have in common.
-
-    Args:
-        prompts: text and weight of each text prompt.
-        images: path or address, weight and SHA-256 of each image prompt.
-        model, clip: the models' names.
-        model_sha256, clip_sha256: the hashes of their files, in hexadecimal, whole or cut.
-        steps, eta, clip_guidance_scale: of the sampling.
-        width, height: the images' size in pixels.
-        torch_version: PyTorch's version.
-        command: the program and its arguments, less those for the seed, the number of images and
-            where they go.
-        method: the sampler, one of `SAMPLERS`.
-        version: this program's version.
-    """
-
-    prompts: tuple[tuple[str, float], ...]
-    images: tuple[tuple[str, float, str], ...]
-    model: str
-    model_sha256: str
-    clip: str
-    clip_sha256: str
-    steps: int
-    eta: float
-    clip_guidance_scale: float
-    width: int
-    height: int
-    torch_version: str
-    command: tuple[str, ...]
-    method: str = "ddim"
-    version: str = __version__
-
-
-def program_version() -> str:
-    """This program's version."""
-    return __version__
-
-
-def command_line(command: tuple[str, ...], seed: int) -> str:
-    """A line for a shell that makes the image of this seed, and it alone."""
-    options = ["--seed", str(seed), "-n", "1"]
-    # What comes after a "--" would be a prompt.
-    end = command.index("--") if "--" in command else len(command)
-    return shlex.join([*command[:end], *options, *command[end:]])
-
-
-def record(settings: Settings, seed: int, index: int) -> dict[str, Any]:
-    """How one image was made, ready for JSON.
-
-    Args:
-        settings: the run's.
-        seed: this very image's.
-        index: its place in the run, from 0.
-    """
-    return {
-        "program": PROGRAM,
-        "version": settings.version,
-        "torch": settings.torch_version,
-        "prompts": [{"text": text, "weight": weight} for text, weight in settings.prompts],
-        "images": [
-            {"image": str(image), "weight": weight, "sha256": sha256}
-            for image, weight, sha256 in settings.images
-        ],
-        "model": settings.model,
-        "model_sha256": settings.model_sha256,
-        "clip": settings.clip,
-        "clip_sha256": settings.clip_sha256,
-        "sampler": SAMPLERS[settings.method],
-        "seed": seed,
-        "index": index,
-        "steps": settings.steps,
-        "eta": settings.eta,
-        "clip_guidance_scale": settings.clip_guidance_scale,
-        "width": settings.width,
-        "height": settings.height,
-        "command": command_line(tuple(settings.command), seed),
-    }
-
-
-def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record decides how its image looks, by names to tell the user.
-
-    Raises:
-        KeyError, TypeError, AttributeError: it is no record of this program.
-    """
-    flat = {}
-    for i, prompt in enumerate(record["prompts"], 1):
-        flat[f"prompt {i}"] = prompt["text"]
-        flat[f"prompt {i}'s weight"] = prompt["weight"]
-    for i, image in enumerate(record["images"], 1):
-        # Not its path: the same picture may have moved.
-        flat[f"image prompt {i}'s SHA-256"] = image["sha256"]
-        flat[f"image prompt {i}'s weight"] = image["weight"]
-    flat["the model's SHA-256"] = record["model_sha256"]
-    flat["CLIP's SHA-256"] = record["clip_sha256"]
-    for name in ("sampler", "seed", "steps", "eta", "clip_guidance_scale", "width", "height"):
-        flat[name.replace("_", " ")] = record[name]
-    # Another version of this program may make another picture of the same settings. PyTorch's
-    # version and the device only round differently, and to go on elsewhere is what a run is resumed
-    # for; index, command and the models' names say nothing that seed, settings and hashes don't.
-    flat["the program's version"] = record["version"]
-    return flat
-
-
-def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """The first setting in which two records differ: its name and both values, for the user.
-
-    Returns:
-        None if their images are made with the same settings.
-
-    Raises:
-        KeyError, TypeError, AttributeError: one is no record of this program.
-    """
-    olds, news = flat_settings(there), flat_settings(here)
-
-    def show(values: dict[str, Any], name: str) -> str:
-        return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
-
-    for name in {**news, **olds}:
-        if name not in olds or name not in news or olds[name] != news[name]:
-            return name, show(olds, name), show(news, name)
-    return None
 
 
 def number(value: float) -> str:

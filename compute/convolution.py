@@ -15,8 +15,9 @@ FEW_PIXELS = 64
 
 def can_pack() -> bool:
     """Whether this PyTorch has oneDNN's kernels for packed weights (those of its compiler)."""
+    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
     return (
-        torch.backends.mkldnn.is_available()
+        has_onednn()
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
@@ -32,30 +33,35 @@ class PackedConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.gradient(grad), None
+        layer: Conv2d = ctx.layer
+        return layer.gradient(grad), None
 
 
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` of stride 1 that `pack` can make keep packed copies of its weights."""
 
+    padding: tuple[int, ...]  # never one of the words that `nn.Conv2d` takes
     packs = False
+    packed: dict[str, tuple[tuple[torch.Size, int, int], Tensor]]  # by use, with what it fits
     spares_memory = False
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.packs or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
-        return PackedConvolution.apply(x.contiguous(memory_format=torch.channels_last), self)
+        x = x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = PackedConvolution.apply(x, self)
+        return out
 
     def kept(self, use: str, shape: torch.Size, make: Callable[[], Tensor]) -> Tensor:
         """The weights packed for pictures of a shape: those kept for this use, if they fit."""
         # A packed layer follows its weights if they change.
         key = (shape, self.weight.data_ptr(), self.weight._version)
-        found, packed = self.packed.get(use, (None, None))
-        if found != key:
+        found = self.packed.get(use)
+        if found is None or found[0] != key:
             with torch.no_grad():
-                packed = make()
-            self.packed[use] = key, packed
-        return packed
+                found = key, make()
+            self.packed[use] = found
+        return found[1]
 
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution of x in channels_last, in the fastest way there is."""
@@ -69,9 +75,10 @@ class Conv2d(nn.Conv2d):
             x.shape,
             lambda: reorder(self.weight, padding, once, once, 1, list(x.shape)),
         )
-        return torch.ops.mkldnn._convolution_pointwise(
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, packed, self.bias, padding, once, once, 1, "none", [], ""
         )
+        return out
 
     def gradient(self, grad: Tensor) -> Tensor:
         """The gradient to x, given that to what came out."""

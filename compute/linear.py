@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Whether this PyTorch has oneDNN's kernels.
+has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
 # Below this many rows the weights are what takes time, and a convolution lays them out anew.
 MANY_ROWS = 1024
 
@@ -40,9 +42,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`: x [..., K], weight [N, K], bias [N] or None, to [..., N]."""
     frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
     cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if frozen and cpu and torch.backends.mkldnn.is_available():
+    if frozen and cpu and has_onednn():
         if x.numel() >= MANY_ROWS * x.shape[-1]:
-            return FrozenLinear.apply(x, weight, bias)
+            out: Tensor = FrozenLinear.apply(x, weight, bias)
+            return out
     return F.linear(x, weight, bias)
 
 

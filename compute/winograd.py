@@ -51,15 +51,16 @@ def pack(weight: Tensor, shape: torch.Size) -> Tensor:
     # Columns come before rows here, as in the pieces below.
     transformed = torch.einsum("ja,ib,kcba->jikc", g, g, weight).reshape(16 * k, c, 1, 1)
     tiles = shape[0] * rows_at_once(shape) * shape[3] // 2
-    return torch.ops.mkldnn._reorder_convolution_weight(
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
         transformed, [0, 0], [1, 1], [1, 1], 16, [1, 16 * c, tiles, 1]
     )
+    return packed
 
 
 def multiply(pieces: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """The 16 products: [N, 16 C] to [N, 16 K], as a 1x1 convolution of 16 groups."""
     x = pieces[None, :, None].permute(0, 3, 1, 2)
-    out = torch.ops.mkldnn._convolution_pointwise(
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x, packed, bias, [0, 0], [1, 1], [1, 1], 16, "none", [], ""
     )
     return out.permute(0, 2, 3, 1)[0, :, 0]
@@ -89,10 +90,10 @@ def convolve(x: Tensor, packed: Tensor, bias: Tensor | None, k: int) -> Tensor:
     # Of the four rows of each tile, d_0 to d_3, B^T d has d_0 - d_2, d_1 - d_3, d_1 + d_2 and
     # d_2 - d_1.
     d_1, d_2 = piece[:, 1:-1:2], piece[:, 2::2]
-    d_01, d_23 = (piece[:, i : i + 2 * rows].unflatten(1, (rows, 2)) for i in (0, 2))
+    d_01, d_23 = (torch.unflatten(piece[:, i : i + 2 * rows], 1, (rows, 2)) for i in (0, 2))
     row_01, row_2, row_3 = half[:, :, :, :2].transpose(2, 3), half[:, :, :, 2], half[:, :, :, 3]
     e_1, e_2 = half[:, :, 1:-1:2], half[:, :, 2::2]
-    e_01, e_23 = (half[:, :, i : i + w].unflatten(2, (columns, 2)) for i in (0, 2))
+    e_01, e_23 = (torch.unflatten(half[:, :, i : i + w], 2, (columns, 2)) for i in (0, 2))
     column_01, column_2, column_3 = both[:, :, :, :2], both[:, :, :, 2], both[:, :, :, 3]
     for first in range(0, h, 2 * rows):
         after = first + 2 * rows

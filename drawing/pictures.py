@@ -1,26 +1,17 @@
-"""Image prompts: from a path or an HTTP(S) address to a picture, or to one line that says why not.
-
-An address is not trusted: what it sends is bounded in bytes and in time, whatever it does.
-"""
+"""Image prompts: from a path or an address to a picture, or to one line that says why not."""
 
 import hashlib
 import io
 import math
-import threading
 import warnings
-from dataclasses import dataclass
-from http.client import responses
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from checkpoints.download import Patience as Waits
-from checkpoints.download import network_failure
+from checkpoints.address import CHUNK, LIMIT, PATIENCE, AddressError, Patience, fetch
+from checkpoints.console import one_line, shown
 
-LIMIT = 64 * 2**20
-REDIRECTS = 10
-CHUNK = 1 << 16
 ALL_16_BITS = 65535
 TURNS = {  # what undoes each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,166 +25,16 @@ TURNS = {  # what undoes each EXIF orientation
 
 
 class PictureError(OSError):
-    """An image prompt can't be had or used. Its text is the whole message, one line.
-
-    An OSError, so that who opens paths and addresses alike has one exception to catch.
-    """
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for an address, in seconds.
-
-    Args:
-        connect: for a connection.
-        read: for the next bytes.
-        total: for everything, from the name's look-up to the last byte.
-    """
-
-    connect: float = 10.0
-    read: float = 30.0
-    total: float = 120.0
-
-
-PATIENCE = Patience()
+    """An image prompt can't be had or used. Its text is the whole message, one line."""
 
 
 class Refused(Exception):
-    """Why an answer is not taken."""
+    """Why a file is not taken."""
 
 
 def failure(prompt: str | Path, why: str) -> PictureError:
-    name = str(prompt)
-    shown = name if name and name.isprintable() else repr(name)
-    # Parts of the reason can be a server's or a file's own words.
-    words = "".join(c if c.isprintable() else "?" for c in " ".join(why.split()))
-    return PictureError(f"{shown}: {words}")
-
-
-def check_answer(response: Any, limit: int) -> None:
-    """Raises Refused for an answer that is no file or says that it is too long."""
-    status = response.status_code
-    if not 200 <= status < 300:
-        # The standard's words for the status: the server's own could be anything.
-        words = f" ({responses[status]})" if status in responses else ""
-        advice = "try again later" if status == 429 or status >= 500 else "check the address"
-        raise Refused(f"the server answers {status}{words}; {advice}")
-    declared = response.headers.get("Content-Length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_long(limit)
-
-
-def too_long(limit: int) -> Refused:
-    size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit} bytes"
-    return Refused(f"it is longer than {size}; use a smaller picture, or save it and name the file")
-
-
-def read_answer(
-    url: str, limit: int, patience: Patience, given_up: threading.Event
-) -> io.BytesIO | None:
-    """What an address answers, or None if `given_up` came first.
-
-    Raises:
-        Refused: the answer is no file or too long, or there are too many redirects.
-        requests.RequestException, urllib3.exceptions.HTTPError, ValueError: the network, or the
-            address itself.
-    """
-    import requests
-
-    def drop_redirect(response: Any, **_: object) -> None:
-        if given_up.is_set():
-            raise Refused("given up")
-        if response.is_redirect:
-            response.close()  # requests would read its body, however long it is
-
-    body = io.BytesIO()
-    with requests.Session() as session:
-        session.max_redirects = REDIRECTS
-        try:
-            response = session.get(
-                url,
-                stream=True,
-                timeout=(patience.connect, patience.read),
-                headers={"Accept-Encoding": "identity"},
-                hooks={"response": drop_redirect},
-            )
-        except requests.TooManyRedirects:
-            raise Refused(f"it redirects more than {REDIRECTS} times") from None
-        with response:
-            check_answer(response, limit)
-            response.raw.enforce_content_length = True  # older releases of urllib3 don't by default
-            # `read` waits for a whole chunk, but older releases have no `read1`.
-            read = getattr(response.raw, "read1", response.raw.read)
-            while chunk := read(CHUNK, decode_content=True):
-                if given_up.is_set():
-                    return None
-                body.write(chunk)
-                if body.tell() > limit:
-                    raise too_long(limit)
-    body.seek(0)
-    return body
-
-
-def reason(error: Exception, patience: Patience) -> str:
-    """What went wrong with an address, in words."""
-    from urllib3.exceptions import IncompleteRead, ProtocolError
-
-    if isinstance(error, Refused):
-        return str(error)
-    if isinstance(error, (IncompleteRead, ProtocolError)):
-        return "the connection broke before the end; try again"
-    failed = network_failure(error, Waits(patience.connect, patience.read), begun=False)
-    # An address that is none at all is a ValueError.
-    wait = failed.again and not isinstance(error, ValueError)
-    advice = "try again later" if wait else "check the address"
-    text = str(failed).strip().rstrip(".")
-    if text.startswith("<"):  # urllib3 1 puts the connection's repr first
-        text = text.rpartition("] ")[2]
-    return f"can't be fetched: {text}; {advice}"
-
-
-def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
-    """An open binary file: a local one, or what an HTTP or HTTPS address answers.
-
-    Args:
-        url_or_path: what to open.
-        limit: how many bytes an address may send. A local file may have any size.
-        patience: how long an address may take.
-
-    Raises:
-        PictureError: the address can't be read.
-        OSError, ValueError: the local file can't be opened.
-    """
-    url = str(url_or_path)
-    if not url.lower().startswith(("http://", "https://")):
-        return open(url_or_path, "rb")
-    from urllib3.exceptions import HTTPError
-
-    given_up = threading.Event()
-    outcome: list[io.BytesIO | BaseException | None] = []
-
-    def work() -> None:
-        try:
-            outcome.append(read_answer(url, limit, patience, given_up))
-        except BaseException as error:
-            outcome.append(error)
-
-    # No time-out of a socket's bounds the look-up of a name, or headers that come byte by byte;
-    # a thread can be left behind. It ends with its next bytes, or with the program.
-    thread = threading.Thread(target=work, name="fetch", daemon=True)
-    thread.start()
-    try:
-        thread.join(patience.total)
-    finally:
-        given_up.set()
-    result = outcome[0] if outcome else None
-    if result is None:
-        raise failure(url, f"it has not come within {patience.total:g} s")
-    if isinstance(result, (Refused, OSError, HTTPError, ValueError)):  # requests' are OSErrors
-        raise failure(url, reason(result, patience)) from None
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    # Parts of the reason can be a file's own words.
+    return PictureError(f"{shown(prompt)}: {one_line(why)}")
 
 
 def unopened(error: Exception) -> str:
@@ -219,12 +60,12 @@ def not_an_image(start: bytes) -> str:
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none that can be read."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken metadata raises nearly anything; the picture is still good
         return 1
 
 
-def key_scale(image: Image.Image) -> float:
+def key_scale(image: ImageFile.ImageFile) -> float:
     """What a PNG's transparent colour is to be multiplied by, to be on the scale of its pixels.
 
     Pillow makes pixels of 2, 4 and, in colour, 16 bits into 8 bits, but not that colour. To be
@@ -232,7 +73,7 @@ def key_scale(image: Image.Image) -> float:
     """
     if image.format != "PNG" or not image.tile:
         return 1
-    return {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(image.tile[0][3], 1)
+    return {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(str(image.tile[0][3]), 1)
 
 
 def key_mask(image: Image.Image, key: int) -> Image.Image:
@@ -252,7 +93,8 @@ def grey_to_8_bits(image: Image.Image) -> Image.Image:
     """
     floats = image.mode == "F"
     image = image.convert("F")
-    low, high = image.getextrema()
+    extrema: Any = image.getextrema()  # a pair, of one band
+    low, high = extrema
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Refused("its levels are not finite numbers; convert it to PNG")
     if low < 0 or high > ALL_16_BITS:
@@ -338,8 +180,8 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
     """
     try:
         file = fetch(url_or_path, patience=patience)
-    except PictureError:
-        raise
+    except AddressError as error:
+        raise PictureError(str(error)) from None
     except (OSError, ValueError) as error:
         raise failure(url_or_path, unopened(error)) from None
     # For this call Pillow's limit of pixels is an error, and its other doubts are not printed.

@@ -8,11 +8,14 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
+from checkpoints.console import Unheard, leave_stdout, note, require
+
 INTERRUPTED = 128 + signal.SIGINT
+MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
 MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
 
 
@@ -22,13 +25,6 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A failure while running: what went wrong and what would help, in one line."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the command in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -63,20 +59,20 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
     return parse
 
 
-def require(program: str, *modules: str) -> None:
-    """Ends the program with one line if a module that it needs is not installed."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        note(
-            f"{program}: {', '.join(missing)} not installed in {sys.executable}; run 'make sample' "
-            "once and then '. .venv/bin/activate', or pip install -r requirements.txt"
-        )
-        sys.exit(2)
+def begin(program: str, modules: Sequence[str] = MODULES) -> None:
+    """The first thing that a program does: Ctrl-C is quiet, and what it needs is there."""
+    signal.signal(signal.SIGINT, leave_at_once)
+    require(program, *modules)
+    if os.name == "posix" and isinstance(sys.stdout, TextIOWrapper):
+        # A path is bytes, and they are what a program that reads it can open.
+        errors = sys.getfilesystemencodeerrors()
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=errors)
 
 
-def note(message: str) -> None:
-    """Says something on stderr, past a progress bar if there is one."""
-    print(message, file=sys.stderr, flush=True)
+def end(status: int) -> int:
+    """The last thing that a program does, with its exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end can't be interrupted quietly
+    return status
 
 
 def leave_at_once(*_: object) -> NoReturn:
@@ -108,15 +104,14 @@ def exit_status(program: str, run: Callable[[], None]) -> int:
     """
     try:
         run()
-        sys.stdout.flush()
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        note(f"{program}: {error}")
         return 2
-    except RunError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+    except (RunError, Unheard) as error:
+        note(f"{program}: {error}")
         return 1
-    except BrokenPipeError:  # `... | head` has read enough; Python flushes once more at its exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        leave_stdout()
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

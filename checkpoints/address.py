@@ -1,0 +1,179 @@
+"""What a path or an HTTP(S) address holds, for reading.
+
+An address is not trusted: what it sends is bounded in bytes and in time, whatever it does.
+"""
+
+import io
+import threading
+from dataclasses import dataclass
+from http.client import responses
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .console import one_line, shown
+from .download import Patience as Waits
+from .download import network_failure
+
+LIMIT = 64 * 2**20
+REDIRECTS = 10
+CHUNK = 1 << 16
+
+
+class AddressError(OSError):
+    """An address can't be read. Its text is the whole message, one line.
+
+    An OSError, so that who opens paths and addresses alike has one exception to catch.
+    """
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for an address, in seconds.
+
+    Args:
+        connect: for a connection.
+        read: for the next bytes.
+        total: for everything, from the name's look-up to the last byte.
+    """
+
+    connect: float = 10.0
+    read: float = 30.0
+    total: float = 120.0
+
+
+PATIENCE = Patience()
+
+
+class Refused(Exception):
+    """Why an answer is not taken."""
+
+
+def failure(url: str, why: str) -> AddressError:
+    # Parts of the reason can be a server's own words.
+    return AddressError(f"{shown(url)}: {one_line(why)}")
+
+
+def check_answer(response: Any, limit: int) -> None:
+    """Raises Refused for an answer that is no file or says that it is too long."""
+    status = response.status_code
+    if not 200 <= status < 300:
+        # The standard's words for the status: the server's own could be anything.
+        words = f" ({responses[status]})" if status in responses else ""
+        advice = "try again later" if status == 429 or status >= 500 else "check the address"
+        raise Refused(f"the server answers {status}{words}; {advice}")
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_long(limit)
+
+
+def too_long(limit: int) -> Refused:
+    size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit} bytes"
+    return Refused(f"it is longer than {size}; use a smaller picture, or save it and name the file")
+
+
+def read_answer(
+    url: str, limit: int, patience: Patience, given_up: threading.Event
+) -> io.BytesIO | None:
+    """What an address answers, or None if `given_up` came first.
+
+    Raises:
+        Refused: the answer is no file or too long, or there are too many redirects.
+        requests.RequestException, urllib3.exceptions.HTTPError, ValueError: the network, or the
+            address itself.
+    """
+    import requests
+
+    def drop_redirect(response: Any, **_: object) -> None:
+        if given_up.is_set():
+            raise Refused("given up")
+        if response.is_redirect:
+            response.close()  # requests would read its body, however long it is
+
+    body = io.BytesIO()
+    with requests.Session() as session:
+        session.max_redirects = REDIRECTS
+        try:
+            response = session.get(
+                url,
+                stream=True,
+                timeout=(patience.connect, patience.read),
+                headers={"Accept-Encoding": "identity"},
+                hooks={"response": drop_redirect},
+            )
+        except requests.TooManyRedirects:
+            raise Refused(f"it redirects more than {REDIRECTS} times") from None
+        with response:
+            check_answer(response, limit)
+            response.raw.enforce_content_length = True  # older releases of urllib3 don't by default
+            # `read` waits for a whole chunk, but older releases have no `read1`.
+            read = getattr(response.raw, "read1", response.raw.read)
+            while chunk := read(CHUNK, decode_content=True):
+                if given_up.is_set():
+                    return None
+                body.write(chunk)
+                if body.tell() > limit:
+                    raise too_long(limit)
+    body.seek(0)
+    return body
+
+
+def reason(error: Exception, patience: Patience) -> str:
+    """What went wrong with an address, in words."""
+    from urllib3.exceptions import IncompleteRead, ProtocolError
+
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, (IncompleteRead, ProtocolError)):
+        return "the connection broke before the end; try again"
+    failed = network_failure(error, Waits(patience.connect, patience.read), begun=False)
+    # An address that is none at all is a ValueError.
+    wait = failed.again and not isinstance(error, ValueError)
+    advice = "try again later" if wait else "check the address"
+    text = str(failed).strip().rstrip(".")
+    if text.startswith("<"):  # urllib3 1 puts the connection's repr first
+        text = text.rpartition("] ")[2]
+    return f"can't be fetched: {text}; {advice}"
+
+
+def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
+    """An open binary file: a local one, or what an HTTP or HTTPS address answers.
+
+    Args:
+        url_or_path: what to open.
+        limit: how many bytes an address may send. A local file may have any size.
+        patience: how long an address may take.
+
+    Raises:
+        AddressError: the address can't be read.
+        OSError, ValueError: the local file can't be opened.
+    """
+    url = str(url_or_path)
+    if not url.lower().startswith(("http://", "https://")):
+        return open(url_or_path, "rb")
+    from urllib3.exceptions import HTTPError
+
+    given_up = threading.Event()
+    outcome: list[io.BytesIO | BaseException | None] = []
+
+    def work() -> None:
+        try:
+            outcome.append(read_answer(url, limit, patience, given_up))
+        except BaseException as error:
+            outcome.append(error)
+
+    # No time-out of a socket's bounds the look-up of a name, or headers that come byte by byte;
+    # a thread can be left behind. It ends with its next bytes, or with the program.
+    thread = threading.Thread(target=work, name="fetch", daemon=True)
+    thread.start()
+    try:
+        thread.join(patience.total)
+    finally:
+        given_up.set()
+    result = outcome[0] if outcome else None
+    if result is None:
+        raise failure(url, f"it has not come within {patience.total:g} s")
+    if isinstance(result, (Refused, OSError, HTTPError, ValueError)):  # requests' are OSErrors
+        raise failure(url, reason(result, patience)) from None
+    if isinstance(result, BaseException):
+        raise result
+    return result

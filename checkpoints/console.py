@@ -1,0 +1,76 @@
+"""What every program of this house says on a console, and how."""
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from typing import NoReturn, TextIO
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class Unheard(Exception):
+    """What a program has to say on stdout can't be written there. Its text is one line."""
+
+
+def write_line(text: str, file: TextIO | None) -> None:
+    # In one call: print() makes two, between which another process can write to the same file.
+    if file is not None:  # closed by who started the program
+        file.write(f"{text}\n")
+        file.flush()
+
+
+def note(text: str) -> None:
+    """Says something on stderr, at once."""
+    write_line(text, sys.stderr)
+
+
+def say(text: object) -> None:
+    """Says a line on stdout, at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        Unheard: the disk is full, or the like.
+    """
+    try:
+        write_line(str(text), sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        leave_stdout()
+        raise Unheard(f"can't write to stdout: {error.strerror or error}") from None
+
+
+def require(program: str, *modules: str) -> None:
+    """Ends the program with one line if a module that it needs is not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        note(
+            f"{program}: {', '.join(missing)} not installed in {sys.executable}; run 'make sample' "
+            "once and then '. .venv/bin/activate', or pip install -r requirements.txt"
+        )
+        sys.exit(2)
+
+
+def shown(text: object) -> str:
+    """A path, an address or a name as a message has it: quoted if a terminal would not print it."""
+    plain = str(text)
+    return plain if plain and plain.isprintable() else repr(plain)
+
+
+def one_line(text: str) -> str:
+    """Somebody else's words as one line that a terminal may show."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def leave_stdout() -> None:
+    """Lets Python, which flushes once more at its exit, write stdout to nowhere.
+
+    For a program whose reader has read enough, `... | head`, or whose stdout is a full disk.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

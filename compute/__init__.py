@@ -1,0 +1,1 @@
+"""What makes a processor fast, for the diffusion models and for CLIP alike."""

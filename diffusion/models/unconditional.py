@@ -1,0 +1,149 @@
+"""The models that take no embedding: what they draw is what they were trained on.
+
+Each predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512) from x_t and the
+time alone. `state_dict()` has the names and shapes of the published files.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import utils
+from .blocks import FourierFeatures, Style, run, unet
+
+# The times at the ends of the DDPM schedule, `utils.get_ddpm_schedule` of 0 and of 1.
+DDPM_MIN_T, DDPM_MAX_T = 0.006366145797073841, 0.9957106709480286
+DDPM_STYLE = Style(head_width=128, attention_norm=False, identity_first=True, up="nearest")
+NOWHERE = 99  # a level that no model has
+
+
+class UnconditionalModel(nn.Module):
+    """A U-Net and the Fourier features of the time, spread over the plane."""
+
+    shape: tuple[int, int, int]
+    min_t = 0.0
+    max_t = 1.0
+    size_multiple: int
+
+    def __init__(
+        self,
+        widths: list[int],
+        style: Style,
+        *,
+        depth: int,
+        bottom_depth: int,
+        attention_from: int,
+    ) -> None:
+        super().__init__()
+        self.timestep_embed = FourierFeatures(16)
+        self.net = unet(
+            3 + 16,
+            3,
+            widths,
+            style,
+            depth=depth,
+            bottom_depth=bottom_depth,
+            attention_from=attention_from,
+        )
+
+    def conditions(self, clip_embed: Tensor | None = None) -> dict[str, Tensor]:
+        """The arguments of `forward` that are the same at every time: none."""
+        return {}
+
+    def time(self, t: Tensor) -> Tensor:
+        """What of the time t, [B], the features are of."""
+        return t
+
+    def forward(self, input: Tensor, t: Tensor) -> Tensor:
+        """v at time t.
+
+        Args:
+            input: [B, 3, H, W], H and W multiples of `size_multiple`.
+            t: [B], `min_t` (the picture) to `max_t` (noise).
+
+        Returns:
+            v, [B, 3, H, W].
+        """
+        planes = self.timestep_embed(self.time(t)[:, None])[..., None, None]
+        planes = planes.expand(-1, -1, *input.shape[2:])
+        return run(self.net, torch.cat([input, planes], dim=1), None).contiguous()
+
+
+class DDPMModel(UnconditionalModel):
+    """One that is fed the log SNR, and sampled on the DDPM schedule."""
+
+    min_t = DDPM_MIN_T
+    max_t = DDPM_MAX_T
+
+    def time(self, t: Tensor) -> Tensor:
+        # At 0 it is infinite, and some samplers end there.
+        return utils.alpha_sigma_to_log_snr(*utils.t_to_alpha_sigma(t.clamp_min(self.min_t)))
+
+
+class Danbooru128Model(DDPMModel):
+    """Drawings, 128x128. 564,880,395 parameters."""
+
+    shape = (3, 128, 128)
+    size_multiple = 32
+
+    def __init__(self) -> None:
+        style = replace(DDPM_STYLE, last_relu=True)
+        widths = [256, 512, 512, 1024, 1024, 2048]
+        super().__init__(widths, style, depth=2, bottom_depth=4, attention_from=3)
+
+
+class ImageNet128Model(DDPMModel):
+    """Photographs of things, 128x128. 290,342,411 parameters."""
+
+    shape = (3, 128, 128)
+    size_multiple = 32
+
+    def __init__(self) -> None:
+        widths = [128, 256, 256, 512, 512, 1024]
+        super().__init__(widths, DDPM_STYLE, depth=4, bottom_depth=8, attention_from=3)
+
+
+class WikiArt128Model(DDPMModel):
+    """Paintings, 128x128. 243,880,459 parameters."""
+
+    shape = (3, 128, 128)
+    size_multiple = 32
+
+    def __init__(self) -> None:
+        style = replace(DDPM_STYLE, last_relu=True)
+        widths = [128, 256, 256, 512, 512, 1024]
+        super().__init__(widths, style, depth=4, bottom_depth=8, attention_from=NOWHERE)
+
+
+class WikiArt256Model(DDPMModel):
+    """Paintings, 256x256. 291,054,347 parameters."""
+
+    shape = (3, 256, 256)
+    size_multiple = 64
+
+    def __init__(self) -> None:
+        widths = [64, 128, 256, 256, 512, 512, 1024]
+        super().__init__(widths, DDPM_STYLE, depth=4, bottom_depth=8, attention_from=4)
+
+
+class YFCC1Model(UnconditionalModel):
+    """Photographs, 512x512. 481,439,243 parameters."""
+
+    shape = (3, 512, 512)
+    size_multiple = 128
+
+    def __init__(self) -> None:
+        widths = [128, 128, 256, 256, 512, 512, 1024, 1024]
+        super().__init__(widths, Style(), depth=4, bottom_depth=8, attention_from=5)
+
+
+class YFCC2Model(UnconditionalModel):
+    """Photographs, 512x512. 968,251,915 parameters."""
+
+    shape = (3, 512, 512)
+    size_multiple = 128
+
+    def __init__(self) -> None:
+        widths = [128, 256, 512, 512, 1024, 1024, 2048, 2048]
+        super().__init__(widths, Style(), depth=2, bottom_depth=4, attention_from=5)

@@ -1,0 +1,35 @@
+"""The devices that there are, and the one to draw on."""
+
+import torch
+
+from .shell import UserError
+
+
+def devices() -> list[str]:
+    """The devices that there are, the one to prefer first."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+
+
+def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
+    """The device of this name, or else the one to prefer.
+
+    Args:
+        local_rank: the number of this process among those of this machine. Where there are several
+            GPUs and none is named by its number, each process has its own.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    found = devices()
+    gpus = [one for one in found if one.startswith("cuda")]
+    if gpus and name in (None, "cuda"):
+        return torch.device(name if name and len(gpus) == 1 else gpus[local_rank % len(gpus)])
+    try:
+        device = torch.device(name or found[0])
+    except RuntimeError:
+        device = None
+    names = {name for one in found for name in (one, one.split(":")[0])}
+    if device is None or str(device) not in names:
+        raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
+    return device

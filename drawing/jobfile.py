@@ -1,0 +1,154 @@
+"""Job files: one JSON object a line, or one prompt a line, read as the lines come."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import select
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from checkpoints.console import shown
+
+from .job import Job, merged
+from .naming import PATTERN
+from .request import BadLine, Order
+from .shell import MANY, UserError, whole_number
+
+STDIN = "-"
+IDLE = 0.05  # seconds without a line after which there are none at this moment
+CHUNK = 1 << 16
+COUNT = whole_number(1, MANY)
+
+
+def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
+    """The lines of a file; of a pipe None too, whenever no line has come for a moment."""
+    if is_regular(file):
+        yield from file
+        return
+    # Past the buffer of the file, which would read ahead and hold up Ctrl-C.
+    pipe, rest = file.fileno(), b""
+    while True:
+        # Elsewhere pipes can't be asked; there each line may wait for company.
+        if os.name == "posix" and not select.select([pipe], [], [], IDLE)[0]:
+            yield None
+        part = os.read(pipe, CHUNK)
+        if not part:
+            break
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def is_regular(file: BinaryIO) -> bool:
+    """Whether it is an ordinary file, all of whose lines are there."""
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """The options by name that a line says: those of its JSON object, or its text as the prompt.
+
+    Raises:
+        UserError: it is a broken or another JSON object.
+    """
+    if not text.startswith("{"):
+        return {"prompts": [text]}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"no JSON object: {error}") from None
+    return {name.replace("-", "_"): value for name, value in said.items()}
+
+
+def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
+    """The order of options by name: a job's, `n` and `output`.
+
+    Raises:
+        UserError: there is no such job, or an option is none of a job's.
+    """
+    fields = {name: value for name, value in options.items() if value is not None}
+    n, output = fields.pop("n", 1), fields.pop("output", PATTERN)
+    known = [field.name for field in dataclasses.fields(Job)]
+    if unknown := [name for name in fields if name not in known]:
+        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output"))
+        raise UserError(f"no option {unknown[0].replace('_', '-')!r} of a job: there are {there}")
+    for name in ("model", "checkpoint", "clip_checkpoint", "method"):
+        if not isinstance(fields.get(name), (str, type(None))):
+            raise UserError(f"{name.replace('_', '-')}: {fields[name]!r} is no text")
+    if not isinstance(output, str):
+        raise UserError(f"output: {output!r} is no text")
+    try:
+        return Order(Job(**fields), COUNT(str(n)), output, line)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"n: {error}") from None
+
+
+def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:
+    """The order of a line, or None if it is empty.
+
+    Args:
+        given: options by name for what the line leaves out.
+        name: which line it is, for messages.
+    """
+    try:
+        text = line.decode("utf-8-sig").strip()
+        return order_of(merged(given, options_of(text)), name) if text else None
+    except UnicodeDecodeError:
+        return BadLine(name, UserError("it is not in UTF-8"))
+    except UserError as error:
+        return BadLine(name, error)
+
+
+def open_jobs(path: str, alone: bool = True) -> BinaryIO:
+    """A job file for reading, or stdin.
+
+    Args:
+        alone: whether this process reads it alone. Several have to see the same lines.
+
+    Raises:
+        UserError: it can't be opened, or not by several.
+    """
+    if path == STDIN:
+        file = None if sys.stdin is None else sys.stdin.buffer
+    else:
+        try:
+            file = open(path, "rb")
+        except OSError as error:
+            raise UserError(f"--jobs: {shown(path)}: {error.strerror}") from None
+    if file is None:
+        raise UserError("--jobs -: stdin is closed; name a file")
+    if not alone and not is_regular(file):
+        file.close()
+        why = "several processes have to read the same lines; name an ordinary file"
+        raise UserError(f"--jobs: {shown(path)}: {why}")
+    return file
+
+
+def read_orders(
+    file: BinaryIO, path: str, given: Mapping[str, Any]
+) -> Iterator[Order | BadLine | None]:
+    """The orders of a job file's lines as they come; empty lines are passed over.
+
+    Args:
+        path: the file's, for messages.
+        given: options by name for what a line leaves out.
+
+    Returns:
+        None among them says that there are no more at this moment.
+    """
+    name = "stdin" if path == STDIN else shown(path)
+    number = 0
+    with file:
+        for line in as_they_come(file):
+            if line is None:
+                yield None
+                continue
+            number += 1
+            order = read_line(line, given, f"{name}:{number}")
+            if order is not None:
+                yield order

@@ -1,0 +1,114 @@
+"""What a person asks for: jobs and where their pictures go, and how and where to draw them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .job import LAST_SEED, Job
+from .prompts import Subject, open_subject
+from .shell import RunError, UserError
+
+
+@dataclass(frozen=True)
+class Order:
+    """Pictures of one job, with its seed and the seeds after it.
+
+    Args:
+        job: of the first picture.
+        n: how many.
+        output: the pattern of their paths.
+        line: of a job file, the line that it stands in, for messages.
+    """
+
+    job: Job
+    n: int
+    output: str
+    line: str | None = None
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The job's prompts, opened once.
+
+        Raises:
+            UserError: one can't be opened.
+        """
+        return open_subject(self.job.prompts, self.job.images)
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UserError: there are no such seeds.
+        """
+        if self.job.seed + self.n - 1 > LAST_SEED:
+            raise UserError(
+                f"the last image's seed would be beyond {LAST_SEED}: take a smaller --seed"
+            )
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line of a job file that is no order.
+
+    Args:
+        line: which, for messages.
+        error: what is wrong with it.
+    """
+
+    line: str
+    error: UserError | RunError
+
+
+@dataclass(frozen=True)
+class How:
+    """How and where to draw, which changes no picture.
+
+    Args:
+        device: its name, or None for the best there is.
+        batch_size: images at a time.
+        checkpointing: guide in less memory and more time.
+        compile: compile the models first, where that gains anything.
+    """
+
+    device: str | None = None
+    batch_size: int = 1
+    checkpointing: bool = False
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What to keep of a run.
+
+    Args:
+        resume: leave out the images that are there already.
+        metadata: write into the images how they were made.
+        preview: show images that are being drawn every so many steps; 0: about once a second;
+            None: not at all.
+        grid: a contact sheet of the run.
+    """
+
+    resume: bool = False
+    metadata: bool = True
+    preview: int | None = None
+    grid: Path | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that is asked for.
+
+    Args:
+        orders: those of a command, or those of a job file as its lines come. None between them
+            says that at this moment there are no more, but may be later.
+        how: how to draw.
+        keep: what to keep.
+        lines: whether the orders are lines: then one that fails doesn't stop the others.
+        sources: files that no image may be written over.
+    """
+
+    orders: Iterable[Order | BadLine | None]
+    how: How
+    keep: Keep
+    lines: bool = False
+    sources: tuple[Path, ...] = ()

@@ -1,0 +1,282 @@
+"""A run: which jobs are left, batches and ranks, drawing, writing, resuming."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checkpoints.console import note, say, shown
+from diffusion import get_model
+
+from . import output
+from .batches import Task, in_batches, single
+from .job import Job
+from .memory import memory_advice
+from .naming import WriteFailed, bad_pattern, check_place, preview_of
+from .progress import Progress
+from .ranks import Rank, take_threads, this_rank, wait_for_all
+from .record import Sources, record
+from .request import Request
+from .shell import RunError, UserError, clean_up_on_interrupt
+from .weights import Hashes
+
+if TYPE_CHECKING:
+    from diffusion.guidance import Callback
+
+    from .studio import Studio
+
+
+def check_files(job: Job) -> None:
+    """Raises UserError where a file of weights that a job names is none."""
+    for option in ("checkpoint", "clip_checkpoint"):
+        path = getattr(job, option)
+        if path is not None and not os.path.isfile(path):
+            raise UserError(f"--{option.replace('_', '-')}: {shown(path)} is not a file")
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a row, no more than so many of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class Run:
+    """One run of a program, from what is asked for to the files.
+
+    Args:
+        request: what is asked for.
+        rank: the share of this process.
+    """
+
+    def __init__(self, request: Request, rank: Rank) -> None:
+        self.how, self.keep, self.lines = request.how, request.keep, request.lines
+        self.request = request
+        self.rank = rank
+        self.hashes = Hashes()
+        # The lines that can't be drawn, and whether it was a failure: not the error itself, which
+        # would keep all that was in memory when it came.
+        self.refused: dict[str, bool] = {}
+        self.tells = rank.reports  # whether it is for this rank to say what was refused
+        self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
+        self.prepared: set[Path] = set()  # folders
+        self._studio: Studio | None = None
+
+    def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
+        """Tells of a line that can't be drawn. Of what is no line, raises the error.
+
+        Args:
+            own: whether it is this rank's alone. What all find out one tells for all.
+        """
+        if line is None:
+            raise error
+        if line not in self.refused:
+            self.refused[line] = isinstance(error, RunError)
+            self.tells |= own
+            if own or self.rank.reports:
+                note(f"{line}: {error}")
+
+    def studio(self) -> Studio:
+        """Where it is drawn, made when it is needed: to import PyTorch takes longer than to find a
+        mistake.
+        """
+        if self._studio is None:
+            from compute import memory
+
+            from .devices import pick_device
+            from .studio import Studio
+
+            device = pick_device(self.how.device, self.rank.local)
+            if self.rank.reports:
+                note(f"Using device: {device}")
+            if device.type == "cpu" and not self.how.checkpointing:
+                memory.keep_freed_memory()
+            how = self.how
+            self._studio = Studio(device, checkpointing=how.checkpointing, compile=how.compile)
+        return self._studio
+
+    def tasks(self) -> Iterator[Task | None]:
+        """All pictures of all ranks, checked as far as the names of their files go."""
+        sources = {path.resolve() for path in self.request.sources}
+        grid = self.keep.grid and self.keep.grid.resolve()
+        for task in single(self.request.orders, self.refuse):
+            if task is not None and (sources or grid):
+                where = task.path.resolve()
+                if where in sources:
+                    why = f"{shown(task.path)} is what --again draws again; give another name"
+                    self.refuse(task.order.line, bad_pattern(task.order.output, why))
+                    continue
+                if where == grid:
+                    why = f"{shown(task.path)} is the contact sheet's name; give another name"
+                    self.refuse(task.order.line, bad_pattern(task.order.output, why))
+                    continue
+                if grid:
+                    self.paths.append(task.path)
+            yield task
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Checks what can be without PyTorch.
+
+        Raises:
+            UserError: a file is not there, or can't be used or written.
+        """
+        orders = {id(task.order): task.order for task in tasks}.values()
+        for order in orders:
+            check_files(order.job)
+        for task in tasks:
+            check_place(task.order.output, task.path)
+        output.prepare(task.path for task in tasks if task.path.parent not in self.prepared)
+        self.prepared |= {task.path.parent for task in tasks}
+        for order in orders:
+            _ = order.subject  # opens it
+
+    def record(self, task: Task) -> dict[str, Any]:
+        """How a picture is made; waits for the hashes of its weights."""
+        job = task.job
+        _, height, width = get_model(job.model).shape
+        hashes = self.hashes.of(self.studio().files(job))
+        sources = Sources(*hashes, width, height, version("torch"))
+        return record(job, task.order.subject, sources, task.index)
+
+    def done(self, tasks: Sequence[Task]) -> set[int]:
+        """Which pictures are there already and can be left out, by number.
+
+        Raises:
+            RunError: a file of weights can't be had.
+            UserError: a record doesn't fit into its file, or a file is there that is another's.
+        """
+        for last in {id(task.order): task for task in tasks}.values():
+            self.studio().files(last.order.job)
+            if self.keep.metadata:
+                output.check_room(last.path, partial(self.record, last))
+        if not self.keep.resume:
+            return set()
+        return {task.index for task in tasks if output.is_done(task.path, self.record(task))}
+
+    def draw(self, batch: Sequence[Task], done: set[int], progress: Progress) -> None:
+        """Draws a batch, and says where its images are.
+
+        A batch is drawn whole or not at all: in another one its images would round otherwise.
+
+        Raises:
+            RunError, UserError: it can't be drawn or written.
+        """
+        jobs, subjects = [task.job for task in batch], [task.order.subject for task in batch]
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            pictures = []
+            if not done.issuperset(task.index for task in batch):
+                studio = self.studio()
+
+                def tell(info: dict[str, Any]) -> None:
+                    progress.draws(len(batch), info["i"] + 1, jobs[0].steps)
+
+                watchers: list[Callback] = [tell]
+                if self.keep.preview is not None:
+                    from .preview import Preview
+
+                    where = [task.path for task in batch]
+                    watchers.append(stack.enter_context(Preview(where, self.keep.preview)))
+
+                def watch(info: dict[str, Any]) -> None:
+                    for watcher in watchers:
+                        watcher(info)
+
+                with memory_advice(jobs[0], self.how, studio.device):
+                    studio.load(jobs[0])
+                    clean_up_on_interrupt()
+                    if self.keep.metadata:  # while the first is drawn: loading it would hold up
+                        self.hashes.start(studio.files(jobs[0]))
+                    pictures = studio.draw_batch(jobs, subjects, watch, disable=True)
+            seconds = (time.monotonic() - begun) / len(batch)
+            for i, task in enumerate(batch):
+                if task.index in done:
+                    preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
+                    progress.is_there(task.path)
+                    continue
+                made = self.record(task) if self.keep.metadata else None
+                output.write(pictures[i], task.path, made)
+                progress.is_there(task.path, seconds)
+
+    def drawable(self, batch: Sequence[Task]) -> tuple[list[Task], set[int]]:
+        """What of a batch of lines can be drawn, and which of that is there already."""
+        kept, done = [], set()
+        for task in batch:
+            if task.order.line in self.refused:
+                continue
+            try:
+                self.check([task])
+                done |= self.done([task])
+            except (UserError, RunError) as error:
+                self.refuse(task.order.line, error, own=True)
+            else:
+                kept.append(task)
+        return kept, done
+
+    def draw_lines(self, batches: Iterable[Sequence[Task]]) -> None:
+        """Draws the jobs of a file. One that fails doesn't stop the others; a full disk does."""
+        progress = Progress(None, self.rank.reports)
+        self.studio()  # a mistake about the device is none of the lines'
+        with closing(progress):
+            for batch in batches:
+                tasks, done = self.drawable(batch)
+                try:
+                    if tasks:
+                        self.draw(tasks, done, progress)
+                except WriteFailed:
+                    raise
+                except (UserError, RunError) as error:
+                    for task in tasks:
+                        self.refuse(task.order.line, error, own=True)
+
+    def draw_all(self, batches: Sequence[Sequence[Task]]) -> None:
+        """Draws what a command asks for, all of which is checked before anything is loaded."""
+        tasks = [task for batch in batches for task in batch]
+        self.check(tasks)
+        done = self.done(tasks)
+        progress = Progress(len(tasks), self.rank.reports)
+        with closing(progress):
+            for batch in batches:
+                self.draw(batch, done, progress)
+
+    def go(self) -> None:
+        """Draws everything.
+
+        Raises:
+            RunError, UserError: something can't be drawn.
+        """
+        if self.keep.grid is not None:
+            if self.keep.grid.resolve() in {path.resolve() for path in self.request.sources}:
+                why = "--again takes an image from there; give another name"
+                raise bad_pattern(str(self.keep.grid), why, "--grid")
+            output.prepare([self.keep.grid])
+        batches = self.rank.share(in_batches(self.tasks(), self.how.batch_size))
+        if self.lines:
+            self.draw_lines(batches)
+        else:
+            self.draw_all(list(batches))
+        incomplete = wait_for_all(self.rank, bool(self.refused))
+        if self.refused and self.tells:
+            text = f"not drawn: {listed(list(self.refused))}"
+            # Who asks again after a failure may have more luck; after a mistake not.
+            raise RunError(text) if any(self.refused.values()) else UserError(text)
+        if self.keep.grid is not None and self.rank.reports and not incomplete:
+            from .grid import write_sheet
+
+            write_sheet(self.paths, self.keep.grid)
+            say(self.keep.grid)
+
+
+def run(request: Request) -> None:
+    """Draws what is asked for, or this process's share of it.
+
+    Raises:
+        RunError, UserError: something can't be drawn.
+    """
+    take_threads()
+    Run(request, this_rank()).go()

@@ -1,0 +1,58 @@
+"""The files of weights that a job needs: where they are, and what they hash to."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from checkpoints import store
+
+from .job import Job
+from .shell import RunError
+
+
+class Files(NamedTuple):
+    """A diffusion model's file and its CLIP's."""
+
+    model: Path
+    clip: Path
+
+
+def clip_of(job: Job) -> str:
+    """The name of the CLIP that a job's model is conditioned on."""
+    clip = store.cards()[job.model].clip
+    assert clip is not None  # every model that can be drawn with has one
+    return clip
+
+
+def find_files(job: Job) -> Files:
+    """The files of a job, fetched if need be.
+
+    Raises:
+        RunError: one can't be had.
+    """
+    try:
+        model = job.checkpoint or store.obtain(job.model)
+        clip = job.clip_checkpoint or store.obtain(clip_of(job), [store.CLIP_CACHE.expanduser()])
+    except store.CheckpointError as error:
+        raise RunError(error) from None
+    return Files(Path(model), Path(clip))
+
+
+class Hashes:
+    """The SHA-256 of files, each computed once, while the program goes on."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, Future[str]] = {}
+
+    def start(self, files: Files) -> None:
+        """Begins with those that are not begun yet."""
+        missing = [path for path in files if path not in self._found]
+        if missing:
+            threads = ThreadPoolExecutor(len(missing))
+            self._found |= {path: threads.submit(store.sha256, path) for path in missing}
+            threads.shutdown(wait=False)
+
+    def of(self, files: Files) -> tuple[str, str]:
+        """The hashes of the model's file and of CLIP's; waits for them if need be."""
+        self.start(files)
+        return self._found[files.model].result(), self._found[files.clip].result()

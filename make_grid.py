@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Many images in one: a contact sheet, row by row. The images have one mode and size."""
+
+from __future__ import annotations
+
+from drawing import shell
+
+if __name__ == "__main__":
+    shell.begin("make_grid.py", ["PIL"])
+
+import sys
+from pathlib import Path
+
+from checkpoints.console import Parser, say
+from drawing.naming import check_file
+from drawing.shell import MANY, whole_number
+
+
+def build_parser() -> Parser:
+    """The options."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="the images' files")
+    parser.add_argument(
+        "--output", "-o", default="out.png", metavar="FILE", help="(default: out.png)"
+    )
+    parser.add_argument(
+        "--nrow",
+        type=whole_number(1, MANY),
+        metavar="N",
+        help="images a row (default: the square root of their number, rounded up)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the program and returns its exit status."""
+    parser = build_parser()
+
+    def make() -> None:
+        args = parser.parse_args(argv)
+        path = check_file("--output", args.output)
+        from drawing import grid, output
+
+        output.prepare([path])
+        grid.write_sheet(args.images, path, args.nrow)
+        say(path)
+
+    return shell.exit_status(parser.prog, make)
+
+
+if __name__ == "__main__":
+    sys.exit(shell.end(main()))

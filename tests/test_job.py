@@ -1,0 +1,356 @@
+"""Jobs, and the files that have one a line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_python
+from PIL import Image
+
+from drawing import metadata
+from drawing.batches import Task, in_batches, single
+from drawing.job import Job, JobError, merged
+from drawing.jobfile import read_orders
+from drawing.request import BadLine, Order
+from drawing.shell import UserError
+
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
+
+
+def levels(path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_a_job_has_the_defaults_of_its_models_card():
+    job = Job("red apple", model="emoji_64")
+    assert job.prompts == ("red apple",) and job.images == ()
+    assert (job.method, job.eta, job.steps) == ("ddim", 0.0, 50)
+    assert (job.clip_guidance_scale, job.seed) == (50.0, 0)
+    assert (Job(["a"]).method, Job(["a"]).eta, Job(["a"]).steps) == ("ddpm", 1.0, 1000)
+    assert Job(["a"], steps="7", seed=3.0 if False else 3) == Job(("a",), steps=7, seed=3)
+    assert hash(Job(["a"])) == hash(Job(("a",)))
+
+
+def test_importing_jobs_imports_no_torch(tmp_path):
+    code = "import sys; from drawing import Job; Job('a'); print('torch' in sys.modules)"
+    assert run_python("-c", code, cwd=tmp_path).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    "given, settled",
+    [
+        ({}, ("ddim", 0.0)),
+        ({"eta": 1}, ("ddpm", 1.0)),
+        ({"eta": 0.5}, ("ddim", 0.5)),
+        ({"method": "ddim"}, ("ddim", 0.0)),
+        ({"method": "ddim", "eta": 0.5}, ("ddim", 0.5)),
+        ({"method": "ddim", "eta": 1}, ("ddim", 1.0)),
+        ({"method": "ddpm"}, ("ddpm", 1.0)),
+        ({"method": "dpmpp_2m_sde"}, ("dpmpp_2m_sde", 1.0)),
+        ({"method": "dpmpp_2m_sde", "eta": 0.25}, ("dpmpp_2m_sde", 0.25)),
+        ({"method": "plms", "eta": 0}, ("plms", 0.0)),
+    ],
+)
+def test_method_and_eta(given, settled):
+    job = Job("a", model="emoji_64", **given)
+    assert (job.method, job.eta) == settled
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"prompts": ()}, "no prompt: give at least one text, or an image with --images"),
+        ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
+        ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
+        ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
+        ({"model": "x"}, "no model 'x': there are cc12m_1, emoji_64"),
+        ({"method": "euler"}, "no method 'euler': there are ddpm, ddim, "),
+        ({"steps": 0}, "steps: '0' is not a whole number of at least 1"),
+        ({"steps": 10**6 + 1}, "steps: 1000001 are too many; take 1000000 at most"),
+        ({"steps": True}, "steps: 'True' is not a whole number of at least 1"),
+        ({"steps": 2.5}, "steps: '2.5' is not a whole number of at least 1"),
+        ({"seed": 2**64}, "is not a whole number from 0 to 18446744073709551615"),
+        ({"eta": float("nan")}, "eta: 'nan' is not a number from 0 to 1"),
+        ({"clip_guidance_scale": "inf"}, "clip guidance scale: 'inf' is not a finite number"),
+        ({"method": "ddpm", "eta": 0.5}, "the method ddpm has eta 1; for another eta say"),
+        ({"method": "plms", "eta": 0.5}, "the method plms draws no noise; leave --eta out"),
+    ],
+)
+def test_a_job_that_can_not_be(given, message):
+    with pytest.raises(JobError) as caught:
+        Job(**{"prompts": "a"} | given)
+    assert message in str(caught.value)
+
+
+def test_changes_of_method_and_eta_go_together():
+    options = {"method": "plms", "eta": 0.0, "steps": 3}
+    assert merged(options, {"method": "ddpm"}) == {"method": "ddpm", "steps": 3}
+    assert merged(options, {"eta": 0.5}) == {"method": "plms", "eta": 0.5, "steps": 3}
+    assert merged({"method": "ddpm", "eta": 1.0}, {"eta": 0.5}) == {"eta": 0.5}
+    assert merged(options, {"steps": 4})["method"] == "plms"
+
+
+def orders(tmp_path, content: str | bytes, **given) -> list[Order | BadLine]:
+    path = tmp_path / "jobs"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(read_orders(open(path, "rb"), "jobs", given))
+
+
+def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
+    lines = """\ufeff{"prompts": ["a fox:2"], "seed": 7, "steps": 30, "output": "foxes/{seed}.png"}
+
+  a plain text, weighted:0.5\r
+{"prompts": "b", "clip-guidance-scale": 3, "clip_checkpoint": "c", "n": 4, "output": null}"""
+    given = {"model": "emoji_64", "steps": 5, "prompts": ["left out"]}
+    assert orders(tmp_path, lines, **given) == [
+        Order(Job("a fox:2", model="emoji_64", seed=7, steps=30), 1, "foxes/{seed}.png", "jobs:1"),
+        Order(
+            Job("a plain text, weighted:0.5", model="emoji_64", steps=5),
+            1,
+            "out_{i:05}.png",
+            "jobs:3",
+        ),
+        Order(
+            Job("b", model="emoji_64", steps=5, clip_guidance_scale=3, clip_checkpoint="c"),
+            4,
+            "out_{i:05}.png",
+            "jobs:4",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"prompts": "a"', "no JSON object: Expecting ',' delimiter: line 1 column 16 (char 15)"),
+        ('{"promts": "a"}', "no option 'promts' of a job: there are prompts, images, model, "),
+        ('{"batch-size": 3}', "no option 'batch-size' of a job: there are "),
+        ('{"n": 0}', "n: '0' is not a whole number of at least 1"),
+        ('{"output": 3}', "output: 3 is no text"),
+        ('{"model": ["emoji_64"]}', "model: ['emoji_64'] is no text"),
+        ('{"seed": 18446744073709551615, "n": 2}', "take a smaller --seed"),
+        ('{"steps": "many"}', "steps: 'many' is not a whole number of at least 1"),
+        (b"\xff", "it is not in UTF-8"),
+    ],
+)
+def test_a_bad_line(tmp_path, line, message):
+    found, after = orders(
+        tmp_path, line + (b"\nb" if isinstance(line, bytes) else "\nb"), prompts=["a"]
+    )
+    assert isinstance(found, BadLine) and found.line == "jobs:1"
+    assert message in str(found.error)
+    assert after.job.prompts == ("b",)
+
+
+def tasks(*jobs: Job | None, n: int = 1) -> list[Task | None]:
+    return list(single([job and Order(job, n, "{i}.png") for job in jobs], None))
+
+
+def numbers(batches) -> list[list[int]]:
+    return [[task.index for task in batch] for batch in batches]
+
+
+A, B = Job("a", steps=2), Job("b", steps=3)
+
+
+@pytest.mark.parametrize(
+    "jobs, size, expected",
+    [
+        ([A, A, A, A, A], 2, [[0, 1], [2, 3], [4]]),
+        ([A, B, A, B, A], 2, [[0, 2], [1, 3], [4]]),
+        ([A, B, A, B, A], 3, [[0, 2, 4], [1, 3]]),
+        ([A, B, None, A, B], 2, [[0], [1], [2], [3]]),
+        ([A, B], 1, [[0], [1]]),
+    ],
+)
+def test_jobs_that_can_share_a_batch_do(jobs, size, expected):
+    assert numbers(in_batches(tasks(*jobs), size)) == expected
+
+
+def test_a_job_waits_for_company_only_so_long():
+    others = [Job("b", steps=3 + i) for i in range(200)]
+    first = next(iter(in_batches(tasks(A, *others), 2)))
+    assert [task.job for task in first] == [A]
+    assert len(numbers(in_batches(tasks(A, *others), 2))) == 201
+
+
+def test_what_a_batch_has_in_common():
+    same = Job("a:2", images="x.png", seed=5, clip_guidance_scale=3)
+    assert same.batch_key == Job("b").batch_key
+    for change in (
+        {"model": "emoji_64"},
+        {"steps": 3},
+        {"eta": 0.5},
+        {"method": "plms"},
+        {"clip_guidance_scale": 0},
+        {"checkpoint": "x"},
+        {"clip_checkpoint": "x"},
+    ):
+        assert Job("b", **change).batch_key != same.batch_key
+
+
+def test_numbers_go_on_past_what_is_refused():
+    refused = []
+    orders = [
+        Order(A, 2, "{i}.png", "1"),
+        BadLine("2", UserError("bad")),
+        Order(A, 3, "x.png", "3"),
+    ]
+    found = single([*orders, Order(A, 1, "{i}.png", "4")], lambda line, _: refused.append(line))
+    assert [(task.index, task.seed, task.path.name) for task in found] == [
+        (0, 0, "0.png"),
+        (1, 1, "1.png"),
+        (6, 0, "6.png"),
+    ]
+    assert refused == ["2", "3"]
+
+
+def test_two_lines_can_not_have_one_file():
+    found = []
+    orders = [Order(A, 1, "x.png", "1"), Order(B, 1, "./x.png", "2")]
+    assert len(list(single(orders, lambda line, error: found.append((line, str(error)))))) == 1
+    why = "images 0 and 1 would both be x.png; put {i} or {seed} in it"
+    assert found == [("2", f"--output: ./x.png: {why}")]
+
+
+LINES = """{"prompts": ["a fox:2"], "seed": 7, "output": "foxes/{seed}.png"}
+{"prompts": "red apple", "steps": "x"}
+blue heart
+{"prompts": ["red apple"], "n": 2, "clip-guidance-scale": 20}
+{"images": ["none.png"]}
+{"prompts": "rocket", "method": "plms2"}
+"""
+
+
+def test_a_job_file(clip_sample, tmp_path):
+    (tmp_path / "jobs").write_text(LINES)
+    done = clip_sample("--jobs", "jobs", *QUICK)
+    assert done.returncode == 2
+    names = ["foxes/7.png", "out_00002.png", "out_00003.png", "out_00004.png", "out_00006.png"]
+    assert done.stdout.split() == names
+    said = done.stderr.splitlines()
+    assert "jobs:2: steps: 'x' is not a whole number of at least 1" in said
+    assert "jobs:5: image prompt none.png: there is no such file" in said
+    assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:5"
+    # Each as in a run of its own.
+    for name, *alone in (
+        ("foxes/7.png", "a fox:2", *QUICK, "--seed", "7"),
+        ("out_00003.png", "red apple", *QUICK, "-cs", "20"),
+        ("out_00006.png", "rocket", *QUICK, "--method", "plms2"),
+    ):
+        assert clip_sample(*alone, "--output", "alone.png").returncode == 0
+        np.testing.assert_array_equal(levels(tmp_path / "alone.png"), levels(tmp_path / name))
+
+    # Mended, in batches, resumed: what was there stays.
+    kept = {name: (tmp_path / name).stat().st_mtime_ns for name in names}
+    (tmp_path / "out_00002.png").unlink()
+    (tmp_path / "jobs").write_text(LINES.replace('"x"', "3").replace("none.png", "alone.png"))
+    done = clip_sample("--jobs", "jobs", *QUICK, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted([*names, "out_00001.png", "out_00005.png"])
+    now = {name: (tmp_path / name).stat().st_mtime_ns for name in names}
+    assert now.pop("out_00002.png") != kept.pop("out_00002.png") and now == kept
+
+
+def test_batches_of_a_job_file_are_the_pictures_of_runs_alone(clip_sample, tmp_path):
+    texts = ["red apple", "fox", "ghost", "owl"]
+    lines = [json.dumps({"prompts": text, "seed": i, "clip-guidance-scale": 10 * i + 5})
+             for i, text in enumerate(texts)]  # fmt: skip
+    (tmp_path / "jobs").write_text("\n".join(lines))
+    for size in (1, 4):
+        done = clip_sample("--jobs", "jobs", *QUICK, "-bs", size, "--output", f"{size}_{{i}}.png")
+        assert done.returncode == 0, done.stderr
+    for i in range(4):
+        off = levels(tmp_path / f"1_{i}.png") - levels(tmp_path / f"4_{i}.png")
+        assert (np.abs(off) <= 1).mean() >= 0.999
+        assert metadata.read(tmp_path / f"4_{i}.png")["clip_guidance_scale"] == 10 * i + 5
+
+
+def test_a_pipe_gets_a_path_for_each_line_before_it_sends_the_next(tmp_path):
+    """Even in batches: nobody waits for company that may never come."""
+    command = [sys.executable, ROOT / "clip_sample.py", "--jobs", "-", *QUICK, "-bs", "4"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        for i, line in enumerate(["red apple", '{"prompts": "fox", "output": "fox_{i}.webp"}']):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            path = process.stdout.readline().strip()
+            assert path == ("out_00000.png", "fox_1.webp")[i]
+            assert levels(tmp_path / path).shape == (64, 64, 3)
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (0, ""), stderr
+
+
+def test_ctrl_c_while_a_pipe_says_nothing(tmp_path):
+    command = [sys.executable, ROOT / "clip_sample.py", "--jobs", "-", *QUICK]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        process.stdin.write("red apple\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "out_00000.png\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(600) == 130  # though the pipe is still open
+    assert os.listdir(tmp_path) == ["out_00000.png"]
+
+
+def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
+    (tmp_path / "jobs").write_text("red apple\nfox:1e39\n" + '{"a":' + "[" * 100_000)
+    done = clip_sample("--jobs", "jobs", *QUICK, "-bs", "2")
+    assert (done.returncode, done.stdout) == (2, "out_00000.png\n")
+    said = done.stderr.splitlines()
+    assert "jobs:2: the prompts' weights are too large; scale them down" in said
+    assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:3" and len(said) == 5
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--jobs", "none"), "--jobs: none: No such file or directory"),
+        (("--jobs", ""), "--jobs: '': No such file or directory"),
+        (
+            ("a", "--output", "a.png.preview.png"),
+            "--output: a.png.preview.png: names that end in "
+            ".preview.png are those of previews; give another name",
+        ),
+        (("--jobs", "-", "--again", "x.png"), "--jobs and --again: take one of the two"),
+        (("--again", "none.png"), "--again: none.png: No such file or directory"),
+    ],
+)
+def test_mistakes(clip_sample, tmp_path, arguments, message):
+    done = clip_sample(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line == f"clip_sample.py: {message}"
+    assert not os.listdir(tmp_path)
+
+
+def test_again(clip_sample, tmp_path):
+    picture = ROOT / "tests" / "data" / "e2e" / "prompt.png"
+    run = ("fox:2", "fog:-0.5", "--images", f"{picture}:0.5", *QUICK, "--eta", "0.5", "-cs", "9")
+    assert clip_sample(*run, "--seed", "4", "--output", "a.webp").returncode == 0
+    assert clip_sample("owl", *QUICK, "--method", "plms2", "--output", "b.png").returncode == 0
+
+    done = clip_sample("--again", "a.webp", "b.png", "--output", "again_{i}.png")
+    assert done.returncode == 0, done.stderr
+    for old, new in (("a.webp", "again_0.png"), ("b.png", "again_1.png")):
+        np.testing.assert_array_equal(levels(tmp_path / old), levels(tmp_path / new))
+
+    done = clip_sample("ghost", "--again", "a.webp", "--steps", "3", "--seed", "1", "-n", "2")
+    assert done.returncode == 0, done.stderr
+    record = metadata.read(tmp_path / "out_00001.png")
+    assert (record["seed"], record["steps"], record["eta"]) == (2, 3, 0.5)
+    assert record["prompts"] == [{"text": "ghost", "weight": 1.0}]
+    assert record["images"][0]["weight"] == 0.5 and record["clip_guidance_scale"] == 9
+
+    done = clip_sample("--again", "b.png", "--output", "b.png")
+    assert (done.returncode, done.stdout) == (2, "")
+    why = "b.png is what --again draws again; give another name"
+    assert done.stderr.splitlines()[-1] == f"clip_sample.py: --output: b.png: {why}"
+
+    assert clip_sample("a", *QUICK, "--no-metadata", "--output", "c.png").returncode == 0
+    done = clip_sample("--again", "c.png")
+    assert done.returncode == 2 and "--again: c.png does not say how it was made" in done.stderr

@@ -1,0 +1,140 @@
+"""Several processes, as torchrun starts them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from drawing.ranks import Rank, this_rank
+from drawing.shell import UserError
+
+SCRIPT = ROOT / "clip_sample.py"
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "5")
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+
+
+def launch(*args: object, cwd: Path, restarts: int = 0) -> subprocess.Popen[str]:
+    """torchrun with two processes on this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    command = [*launcher, SCRIPT, *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # whose print() writes twice a line
+    return subprocess.Popen(list(map(str, command)), cwd=cwd, env=environment, text=True, **pipes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_rank_is_in_the_environment(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert this_rank() == Rank(0, 1, 0) and this_rank().reports
+    monkeypatch.setenv("RANK", "5")
+    assert this_rank() == Rank()  # of whatever other program
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert this_rank() == Rank(5, 8, 1) and not this_rank().reports
+    monkeypatch.setenv("RANK", "8")
+    with pytest.raises(UserError, match="no rank: the environment has RANK=8, WORLD_SIZE=8, "):
+        this_rank()
+
+
+def test_the_shares_are_all_there_is():
+    shares = [list(Rank(i, 3).share(range(10))) for i in range(3)]
+    assert shares == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    import torch
+
+    from drawing.devices import pick_device
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(pick_device(None, i)) for i in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [str(pick_device("cuda", i)) for i in range(2)] == ["cuda:0", "cuda:1"]
+    assert str(pick_device("cuda:1", 0)) == "cuda:1" and str(pick_device("cpu", 1)) == "cpu"
+
+
+def workers_of(launcher: int) -> list[int]:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    scripts = []
+    for pid in children:
+        try:
+            if str(SCRIPT) in Path(f"/proc/{pid}/cmdline").read_text():
+                scripts.append(int(pid))
+        except (FileNotFoundError, ProcessLookupError):  # it has just died
+            continue
+    return scripts
+
+
+@linux
+def test_killed_workers_lose_nothing_and_make_nothing_twice(clip_sample, tmp_path):
+    run = ("a red heart", *QUICK, "--eta", "1", "-n", "64", "-bs", "3")
+    done = clip_sample(*run, "--output", "one/{i}.png")
+    assert done.returncode == 0, done.stderr
+    rng = random.Random(0)
+    two = tmp_path / "two"
+    made: dict[str, int] = {}  # by name, when
+    with launch(*run, "--output", "two/{i}.png", "--resume", cwd=tmp_path, restarts=9) as process:
+        for more in (8, 24):
+            wanted = len(made) + more
+            while process.poll() is None and len(list(two.glob("*.png"))) < wanted:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.1)
+            os.kill(rng.choice(workers_of(process.pid)), signal.SIGKILL)
+            # What is there when it is killed stays as it is.
+            for path in two.glob("*.png"):
+                made.setdefault(path.name, path.stat().st_mtime_ns)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert contents(two) == contents(tmp_path / "one")
+    assert {name: (two / name).stat().st_mtime_ns for name in made} == made
+    assert {line for line in stdout.split()} == {f"two/{i}.png" for i in range(64)}
+
+
+def test_a_job_file_for_two(tmp_path):
+    """Its bad line is told once, and is no reason to end the other process before its time."""
+    (tmp_path / "jobs").write_text('red apple\n{"steps": "x"}\nowl\nghost\n{"prompts": "fox"}\n')
+    with launch("--jobs", "jobs", *QUICK, cwd=tmp_path) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 1  # torchrun's
+    assert sorted(stdout.split()) == [f"out_0000{i}.png" for i in (0, 2, 3, 4)]
+    assert stderr.count("jobs:2: steps: 'x' is not a whole number of at least 1") == 1
+    assert stderr.count("clip_sample.py: not drawn: jobs:2\n") == 1
+    assert stderr.count("Using device: cpu") == 1
+    assert "exitcode  : 2 " in stderr
+
+
+def test_a_contact_sheet_of_two_is_made_when_all_images_are_there(clip_sample, tmp_path):
+    run = ("red apple", *QUICK, "-n", "5", "--grid", "grid.png")
+    assert clip_sample(*run).returncode == 0
+    alone = (tmp_path / "grid.png").read_bytes()
+    (tmp_path / "grid.png").unlink()
+    for path in tmp_path.glob("out*"):
+        path.unlink()
+    with launch(*run, cwd=tmp_path) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert stdout.split()[-1] == "grid.png"
+    assert (tmp_path / "grid.png").read_bytes() == alone
+
+
+def test_lines_of_stdin_are_for_one_process(clip_sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = clip_sample("--jobs", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    why = "several processes have to read the same lines; name an ordinary file"
+    assert done.stderr == f"clip_sample.py: --jobs: -: {why}\n"
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR), "wb"):
+        done = clip_sample("--jobs", "pipe")
+    assert done.stderr == f"clip_sample.py: --jobs: pipe: {why}\n"

@@ -1,0 +1,147 @@
+import json
+import shlex
+
+import pytest
+from records import JOB, PLAIN, RECORD, texts
+
+from diffusion import methods
+from drawing.job import Job, JobError
+from drawing.metadata import infotext
+from drawing.record import SAMPLERS, difference, job_of
+
+
+def test_record():
+    assert {
+        "program": "v-diffusion",
+        "version": "0.1.0",
+        "torch": "2.14.0",
+        "prompts": [
+            {"text": "red apple", "weight": 1.0},
+            {"text": "fog, thick", "weight": -0.5},
+            {"text": "morning: 7 o'clock\nlight", "weight": 2.25},
+        ],
+        "images": [{"image": "http://localhost/a,b.png", "weight": 1.5, "sha256": "c" * 64}],
+        "model": "emoji_64",
+        "model_sha256": "a05dd37d" + "0" * 56,
+        "clip": "emoji_64_clip",
+        "clip_sha256": "912732a1" + "0" * 56,
+        "sampler": "DDIM",
+        "seed": 7,
+        "index": 3,
+        "steps": 50,
+        "eta": 0.5,
+        "clip_guidance_scale": 500.0,
+        "width": 64,
+        "height": 48,
+        "command": shlex.join(
+            ["./clip_sample.py", "--model", "emoji_64", "--steps", "50", "--eta", "0.5"]
+            + ["--clip-guidance-scale", "500.0", "--images", "http://localhost/a,b.png:1.5"]
+            + ["--seed", "7", "-n", "1", "--", *JOB.prompts]
+        ),
+    } == RECORD
+
+
+def test_the_command_is_one_line_of_a_shell():
+    job = Job(images=["it's.png:1.5"], model="emoji_64", method="plms", steps=9, checkpoint="a b")
+    assert job.command() == (
+        "./clip_sample.py --model emoji_64 --steps 9 --method plms --eta 0.0 --clip-guidance-scale "
+        """50.0 --checkpoint 'a b' --images 'it'"'"'s.png:1.5' --seed 0 -n 1"""
+    )
+
+
+JOBS = [
+    JOB,
+    Job("-odd: prompt:2.0", images="x:y.png", model="emoji_64", seed=2**64 - 1),
+    *(Job("a", model="emoji_64", method=method, steps=3) for method in methods.METHODS),
+    Job("--", model="emoji_64", checkpoint="a b.pth", clip_checkpoint="--clip.pth", eta=0.1),
+    Job("a:1e-30", model="emoji_64", clip_guidance_scale=1e300, images="caf\udce9.png"),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=range(len(JOBS)))
+def test_the_job_comes_back_from_its_record(job):
+    from records import SOURCES
+
+    from drawing.prompts import ImagePrompt, Subject, parse_prompt
+    from drawing.record import record
+
+    if job.prompts == ("a:1e-30",):
+        job = Job(("a:1e-30", "b"), images=job.images, model=job.model)
+    subject = Subject(
+        tuple(map(parse_prompt, job.prompts)),
+        tuple(ImagePrompt(*parse_prompt(image), None, "c" * 64) for image in job.images),
+    )
+    made = json.loads(json.dumps(record(job, subject, SOURCES, 0)))
+    again = job_of(made)
+    assert record(again, subject, SOURCES, 0) | {"command": ""} == made | {"command": ""}
+    for name in ("checkpoint", "clip_checkpoint", "steps", "seed", "eta", "clip_guidance_scale"):
+        assert getattr(again, name) == getattr(job, name)
+    assert [parse_prompt(prompt) for prompt in again.prompts] == list(subject.texts)
+
+
+@pytest.mark.parametrize(
+    "text, weight", [("Dune: 2", 1.0), ("a", 2.5), ("a:b", 1.0), ("a:1", 1.0), ("", -1e-3)]
+)
+def test_a_prompt_is_written_so_that_it_is_parsed_back(text, weight):
+    from drawing.prompts import parse_prompt, write_prompt
+
+    assert parse_prompt(write_prompt(text, weight)) == (text, weight)
+    assert write_prompt("plain", 1.0) == "plain"
+
+
+def test_a_record_of_another_programs_sampler():
+    with pytest.raises(JobError, match="no sampler 'Euler a': there are PRK, "):
+        job_of(RECORD | {"sampler": "Euler a"})
+
+
+@pytest.mark.parametrize("broken", [{}, {"prompts": 3}, RECORD | {"command": "a 'b"}])
+def test_what_is_no_record_has_no_job(broken):
+    with pytest.raises((KeyError, TypeError, AttributeError, ValueError)):
+        job_of(broken)
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        ({"prompts": texts(("green apple", 1))}, ("prompt 1", '"red apple"', '"green apple"')),
+        ({"prompts": texts(("red apple", 2.5))}, ("prompt 1's weight", "1.0", "2.5")),
+        (
+            {"prompts": texts(("red apple", 1), ("fog", 1))},
+            ("prompt 2", "nothing", '"fog"'),
+        ),
+        ({"prompts": []}, ("prompt 1", '"red apple"', "nothing")),
+        (
+            {"images": [{"image": "x.png", "weight": 1.0, "sha256": "c" * 64}]},
+            ("image prompt 1's SHA-256", "nothing", f'"{"c" * 64}"'),
+        ),
+        ({"model_sha256": "b" * 8}, ("the model's SHA-256", f'"a05dd37d{"0" * 56}"', '"bbbbbbbb"')),
+        ({"clip_sha256": "b" * 8}, ("CLIP's SHA-256", f'"912732a1{"0" * 56}"', '"bbbbbbbb"')),
+        ({"seed": 8}, ("seed", "7", "8")),
+        ({"steps": 25}, ("steps", "50", "25")),
+        ({"eta": 1.0}, ("eta", "0.0", "1.0")),
+        ({"clip_guidance_scale": 0.0}, ("clip guidance scale", "500.0", "0.0")),
+        ({"width": 32}, ("width", "64", "32")),
+        ({"height": 32}, ("height", "48", "32")),
+        ({"version": "0.2.0"}, ("the program's version", '"0.1.0"', '"0.2.0"')),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_difference(change, found):
+    assert difference(json.loads(json.dumps(PLAIN)), PLAIN | change) == found
+
+
+def test_what_makes_no_difference():
+    moved = RECORD | {
+        "images": [RECORD["images"][0] | {"image": "b.png"}],
+        "torch": "2.6.0",
+        "command": "x",
+        "clip_guidance_scale": 500,
+        "model": "renamed",
+        "index": 0,
+    }
+    assert difference(json.loads(json.dumps(RECORD)), moved) is None
+
+
+def test_every_method_has_a_name():
+    assert tuple(SAMPLERS) == methods.METHODS
+    assert "Sampler: DPM++ 2M," in infotext(PLAIN | {"sampler": SAMPLERS["dpmpp_2m"]})

@@ -1,0 +1,103 @@
+"""The Python API: a Job, a Studio, a picture."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_python
+from PIL import Image
+
+from diffusion import noise
+from drawing import Job, Studio
+from drawing.prompts import open_subject
+from drawing.shell import RunError, UserError
+
+QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
+PICTURE = str(ROOT / "tests" / "data" / "e2e" / "prompt.png")
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return Studio("cpu")
+
+
+def subjects(*jobs: Job) -> list:
+    return [open_subject(job.prompts, job.images) for job in jobs]
+
+
+def test_a_picture_is_the_scripts(studio, clip_sample, tmp_path):
+    picture = studio.draw(Job(["red apple", "fog:-0.5"], seed=3, images=[PICTURE], **QUICK))
+    options = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "5", "--seed", "3")
+    done = clip_sample("red apple", "fog:-0.5", "--images", PICTURE, *options)
+    assert done.returncode == 0, done.stderr
+    drawn = np.asarray(Image.open(tmp_path / "out_00000.png"))
+    np.testing.assert_array_equal(np.asarray(picture), drawn)
+
+
+def test_a_model_is_loaded_once(studio):
+    job = Job("fox", **QUICK)
+    assert studio.load(job) is studio.load(Job("owl", seed=5, **QUICK))
+    assert studio.load(job).model is studio.load(job).model
+
+
+def test_a_text_is_encoded_once_and_an_image_for_each_seed(studio):
+    job, other = Job("fox", **QUICK), Job("fox", seed=1, **QUICK)
+    assert studio.target(job, *subjects(job)) is studio.target(other, *subjects(other))
+    job, other = Job(images=PICTURE, **QUICK), Job(images=PICTURE, seed=1, **QUICK)
+    one, two = studio.target(job, *subjects(job)), studio.target(other, *subjects(other))
+    assert not torch.equal(one, two)
+    assert torch.equal(one, studio.target(job, *subjects(job)))
+
+
+def test_a_batch_of_different_jobs_guides_each_by_its_own_scale(studio):
+    """A scale of 1e-30 is none, and a large one beside it changes nothing of that."""
+    scales = (1e-30, 300.0)
+    jobs = [Job("fox", seed=1, **QUICK | {"clip_guidance_scale": scale}) for scale in scales]
+    weak, strong = (np.asarray(p).astype(int) for p in studio.draw_batch(jobs, subjects(*jobs)))
+    plain = np.asarray(studio.draw(Job("fox", seed=1, **QUICK | {"clip_guidance_scale": 0})))
+    assert (np.abs(weak - plain) <= 1).mean() >= 0.999
+    assert np.abs(strong - plain).max() > 1
+
+
+def test_the_callback_sees_every_step(studio):
+    job, seen = Job("fox", **QUICK), []
+    studio.draw_batch(
+        [job], subjects(job), lambda info: seen.append((info["i"], info["pred"].shape))
+    )
+    assert seen == [(0, (1, 3, 64, 64)), (1, (1, 3, 64, 64))]
+
+
+def test_nothing_is_drawn_from_torchs_own_stream(studio):
+    before = torch.get_rng_state()
+    studio.draw(Job("fox", eta=1, **QUICK))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(noise.streams([1, 2])) == 2
+
+
+def test_what_goes_wrong(studio, tmp_path):
+    with pytest.raises(UserError, match="there is no 'abacus' here, only .*cpu"):
+        Studio("abacus")
+    with pytest.raises(UserError, match="image prompt none.png: there is no such file"):
+        studio.draw(Job(images="none.png", **QUICK))
+    with pytest.raises(RunError, match="numbers that are not finite: a file of weights is damaged"):
+        studio.draw(Job("a", **QUICK | {"clip_guidance_scale": 1e30, "steps": 4}))
+    broken = tmp_path / "broken.pth"
+    broken.write_text("")
+    with pytest.raises(RunError, match="broken.pth: the file is empty"):
+        studio.draw(Job("a", checkpoint=str(broken), **QUICK))
+
+
+def test_a_long_text_is_told_once(studio, capsys):
+    for seed in range(2):
+        studio.target(Job("owl " * 90, seed=seed, **QUICK), *subjects(Job("owl " * 90)))
+    assert capsys.readouterr().err.count("warning: a prompt is longer than CLIP's 77 tokens") == 1
+
+
+def test_the_readmes_examples_run(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2 and "Studio" in blocks[0]
+    for block in blocks:
+        done = run_python("-c", block, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 2
