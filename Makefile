@@ -11,10 +11,10 @@ sample: $(VENV)/installed
 	$(BIN)/python clip_sample.py "$(PROMPT)" --model emoji_64 --seed 0
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 quick: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .

@@ -27,6 +27,13 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).with_name("data")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one has the full-size models: for its memory."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("full-size"))
+
+
 def manifest(name: str) -> dict[str, list[int]]:
     return json.loads((DATA / f"{name}.manifest.json").read_text())
 

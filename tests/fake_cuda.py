@@ -21,8 +21,14 @@ aten = torch.ops.aten
 # Without a number PyTorch would ask the driver which device is the current one.
 CUDA = torch.device("cuda:0")
 CPU = torch.device("cpu")
-# Their fake kernels index in C++, which looks for a driver.
-INDEXING = (aten.im2col.default, aten.col2im.default, aten.embedding.default)
+# Their fake kernels go through C++ that looks for a driver.
+DRIVEN = (
+    aten.im2col.default,
+    aten.col2im.default,
+    aten.embedding.default,
+    aten.upsample_bilinear2d.default,
+    aten.upsample_bilinear2d_backward.default,
+)
 
 
 class Seen(NamedTuple):
@@ -110,8 +116,9 @@ class FakeCuda(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:
             return True  # some number
         args = tuple(map(self.stand_in, args))
-        if func in INDEXING:
-            return func(*(like(x, CPU) if isinstance(x, Tensor) else x for x in args)).to(CUDA)
+        if func in DRIVEN:
+            on_cpu = (like(x, CPU) if isinstance(x, Tensor) else x for x in args)
+            return like(func(*on_cpu, **kwargs), CUDA)
         return func(*args, **kwargs)
 
     def device(self, x: Tensor) -> torch.device:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from checkpoints import store
+from CLIP.clip import load
 from CLIP.model import CLIP
 
 from . import card, clip, data, unet
@@ -51,14 +52,27 @@ def main() -> None:
         help="NotoColorEmoji.ttf, to draw training/emoji.png anew (default: take it as it is)",
     )
     p.add_argument("--steps", type=int, default=unet.Recipe.steps, help="of the U-Net")
+    p.add_argument("--lr", type=float, default=unet.Recipe.lr, help="the U-Net's, at its highest")
+    p.add_argument(
+        "--on",
+        action="store_true",
+        help="train the U-Net that ships on, beside the CLIP that ships",
+    )
     args = p.parse_args()
     if args.font:
         data.draw_sheet(args.font).save(data.SHEET, optimize=True)
     pictures = data.load()
     print(f"{len(pictures)} pictures, {sum(len(p.captions) for p in pictures)} captions")
-    clip_model = trained_clip(pictures, args.state)
-    publish(clip_model.state_dict(), "emoji_64_clip")
-    model = unet.train(pictures, clip_model, args.state / "unet.pt", unet.Recipe(steps=args.steps))
+    recipe = unet.Recipe(steps=args.steps, lr=args.lr)
+    if args.on:
+        clip_model, _ = load("emoji_64_clip", device="cpu")
+        clip_model.requires_grad_(False)
+        start = store.obtain("emoji_64")
+        model = unet.train(pictures, clip_model, args.state / "on.pt", recipe, start=start)
+    else:
+        clip_model = trained_clip(pictures, args.state)
+        publish(clip_model.state_dict(), "emoji_64_clip")
+        model = unet.train(pictures, clip_model, args.state / "unet.pt", recipe)
     publish(model.state_dict(), "emoji_64")
     card.write()
 

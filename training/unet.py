@@ -32,6 +32,7 @@ class Recipe:
     weight_decay: float = 0.01
     ema: float = 0.999
     image_share: float = 0.2  # how often the condition is an image's embedding, not a text's
+    left_out: float = 0.15  # how often there is no condition: all zeros
     noise: float = 0.25  # length of the noise on embeddings of length 1, at most
     ridge: float = 1e-3
     sketch_rate: float = 0.01  # the sketch's learning rate, as a share of the U-Net's
@@ -114,6 +115,30 @@ def fit_sketch(model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: R
         ]
     )
     sketch.spread.fill_(error.mean().sqrt())
+    teach_nothing(model, data, recipe)
+
+
+@torch.no_grad()
+def teach_nothing(model: Emoji64Model, data: Embeddings, recipe: Recipe) -> None:
+    """Makes the sketch of the zero embedding the mean of all pictures.
+
+    Of all changes of its last features' weights that do so, the one that changes the other
+    sketches least, in the metric of the ridge regression.
+    """
+    torch.manual_seed(recipe.seed)
+    sketch = model.sketch
+    embeds, _ = conditions(data, copies=1, noise=recipe.noise)
+    phi, zero = (
+        F.pad(F.relu(sketch.features(e * EMBED_DIM**0.5)), (0, 1), value=1.0).double()
+        for e in (embeds, torch.zeros(1, EMBED_DIM))
+    )
+    gram = phi.T @ phi / len(phi)
+    gram.diagonal().add_(recipe.ridge)
+    way = torch.linalg.solve(gram, zero[0])
+    # The mean picture is what no coefficient at all gives.
+    change = torch.outer(sketch.coefficients(zero[0, :-1].float()).double(), way) / (zero[0] @ way)
+    sketch.coefficients.weight.sub_(change[:, :-1])
+    sketch.coefficients.bias.sub_(change[:, -1])
 
 
 def conditions(data: Embeddings, copies: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -125,13 +150,14 @@ def conditions(data: Embeddings, copies: int, noise: float) -> tuple[Tensor, Ten
 
 
 def draw_condition(data: Embeddings, chosen: Tensor, recipe: Recipe) -> Tensor:
-    """One embedding for each chosen picture [B], [B, D]: a text's, or else one of its views'."""
+    """One embedding for each chosen picture [B], [B, D]: a text's, one of its views', or zeros."""
     offset = (torch.rand(len(chosen)) * data.text_count[chosen]).long()
     text = data.texts[data.text_start[chosen] + offset]
     view = torch.randint(data.images.shape[1], chosen.shape)
     image = data.images[chosen, view]
     is_image = torch.rand(len(chosen), 1) < recipe.image_share
-    return perturb(torch.where(is_image, image, text), recipe.noise)
+    is_left_out = torch.rand(len(chosen), 1) < recipe.left_out
+    return perturb(torch.where(is_image, image, text), recipe.noise).masked_fill(is_left_out, 0)
 
 
 def init(model: Emoji64Model) -> None:
@@ -170,30 +196,52 @@ def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def loss_of(
-    run: Callable[..., Tensor], model: Emoji64Model, x0: Tensor, t: Tensor, embed: Tensor
+    run: Callable[..., Tensor], x0: Tensor, t: Tensor, embed: Tensor, spread: Tensor
 ) -> Tensor:
-    """The squared error of v, in units of the error that the sketch alone would make."""
+    """The squared error of v, in units of the error that the sketch alone would make.
+
+    Args:
+        spread: how far pictures lie from their sketches: of an embedding, and of none.
+    """
     alpha, sigma = (utils.append_dims(n, 4) for n in utils.t_to_alpha_sigma(t))
     eps = torch.randn_like(x0)
     with torch.autocast("cpu", torch.bfloat16):
         v = run(x0 * alpha + eps * sigma, t, embed)
-    r = model.sketch.spread
+    r = spread[embed.eq(0).all(1).long()][:, None, None, None]
     weight = (alpha**2 * r**2 + sigma**2) / r**2
     return ((v.float() - (eps * alpha - x0 * sigma)) ** 2 * weight).mean()
 
 
+def begin(data: Embeddings, targets: Tensor, start: Path | None, recipe: Recipe) -> Emoji64Model:
+    """The model before its first step: fresh, or from a file."""
+    model = Emoji64Model()
+    if start is None:
+        init(model)
+        fit_sketch(model, data, targets, recipe)
+        tqdm.write(f"sketch: pictures lie {model.sketch.spread.item():.3f} from it")
+    else:
+        model.load_state_dict(torch.load(start, weights_only=True))
+        teach_nothing(model, data, recipe)
+    return model
+
+
 def train(
-    pictures: list[Picture], clip_model: CLIP, state: Path, recipe: Recipe, compiled: bool = True
+    pictures: list[Picture],
+    clip_model: CLIP,
+    state: Path,
+    recipe: Recipe,
+    compiled: bool = True,
+    start: Path | None = None,
 ) -> Emoji64Model:
-    """Trains to the end of the recipe, going on from `state`; returns the averaged weights."""
+    """Trains to the end of the recipe, going on from `state`; returns the averaged weights.
+
+    Args:
+        start: a file of weights to start from, if not from nothing.
+    """
     torch.manual_seed(recipe.seed)
     data = embeddings(clip_model, pictures, recipe)
     targets = small_clip.to_tensor(pictures) * 2 - 1
-    model = Emoji64Model()
-    init(model)
-    if not state.is_file():
-        fit_sketch(model, data, targets, recipe)
-        tqdm.write(f"sketch: pictures lie {model.sketch.spread.item():.3f} from it")
+    model = Emoji64Model() if state.is_file() else begin(data, targets, start, recipe)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
@@ -201,6 +249,7 @@ def train(
     run: Callable[..., Tensor] = torch.compile(model) if compiled else model
     originals = torch.tensor([not p.recoloured for p in pictures])
     chance = torch.where(originals, 1.0, 0.5)
+    spread = targets.std(0, correction=0).square().mean().sqrt()  # around their mean
     mean_loss = None
     bar = tqdm(
         range(first, recipe.steps), initial=first, total=recipe.steps, desc="U-Net", disable=None
@@ -211,7 +260,8 @@ def train(
             group["lr"] = group["peak"] * schedule(step, recipe.warmup, recipe.steps)
         chosen = chance.multinomial(recipe.batch, replacement=False)
         t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
-        loss = loss_of(run, model, targets[chosen], t, draw_condition(data, chosen, recipe))
+        embed = draw_condition(data, chosen, recipe)
+        loss = loss_of(run, targets[chosen], t, embed, torch.stack([model.sketch.spread, spread]))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

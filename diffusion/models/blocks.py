@@ -74,6 +74,24 @@ class LinearBlock(nn.Module):
         return out
 
 
+def in_format(x: Tensor) -> Tensor:
+    """x in the memory format that convolutions take without turning it first."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
+
+
+def group_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """x normalised over each whole image."""
+    # CUDA's kernel gives channels before pixels, whatever comes in.
+    return in_format(F.group_norm(x, 1, weight, bias))
+
+
+class GroupNorm(nn.GroupNorm):
+    """`group_norm` with weights of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return group_norm(x, self.weight, self.bias)
+
+
 class Modulation(nn.Module):
     """Normalises x over each whole image, scales and shifts its channels as `cond` says, and
     rectifies it.
@@ -86,9 +104,9 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.layer(cond).chunk(2, dim=1)
         if len(x) == 1:  # in one pass
-            return F.group_norm(x, 1, scale[0] + 1, shift[0]).relu_()
+            return group_norm(x, scale[0] + 1, shift[0]).relu_()
         scale, shift = scale[..., None, None], shift[..., None, None]
-        return torch.addcmul(shift, F.group_norm(x, 1), scale + 1).relu_()
+        return torch.addcmul(shift, group_norm(x), scale + 1).relu_()
 
 
 class ConvBlock(nn.Module):
@@ -161,7 +179,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
         self.head_width = style.head_width
-        self.norm = nn.GroupNorm(1, channels) if style.attention_norm else nn.Identity()
+        self.norm = GroupNorm(1, channels) if style.attention_norm else nn.Identity()
         self.qkv_proj = Conv2d(channels, channels * 3, 1)
         self.out_proj = Conv2d(channels, channels, 1)
 
@@ -193,6 +211,7 @@ class SkipBlock(nn.Module):
 
 def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor | None) -> Tensor:
     """x through the blocks, one after the other."""
+    x = in_format(x)
     for block in blocks:
         if x.requires_grad and getattr(block, "checkpointing", False):
             from torch.utils.checkpoint import checkpoint  # in some releases it imports sympy
