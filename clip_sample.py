@@ -12,8 +12,9 @@ import sys
 from typing import Any
 
 from checkpoints.console import Parser
-from drawing import arguments
+from drawing import arguments, program
 from drawing.prompts import parse_prompt
+from drawing.scripts import CLIP_SAMPLE
 
 __all__ = ["build_parser", "main", "parse_prompt"]
 # What scripts import from here. Some of it imports torch, so it is looked up when it is asked for.
@@ -35,29 +36,14 @@ def __getattr__(name: str) -> Any:
 
 
 def build_parser() -> Parser:
-    """The options, of which CLIP's guidance is this script's own."""
-    parser = Parser(
-        description=__doc__,
-        epilog="A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'.",
-    )
-    arguments.add_job(parser)
-    arguments.add_guidance(parser)
-    arguments.add_run(parser)
-    arguments.add_how(parser)
-    return parser
+    """The options."""
+    weights = "A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'."
+    return arguments.add_all(Parser(description=__doc__, epilog=weights), CLIP_SAMPLE)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the program and returns its exit status."""
-    parser = build_parser()
-
-    def draw() -> None:
-        request = arguments.read_request(parser, argv)
-        from drawing.run import run
-
-        run(request)
-
-    return shell.exit_status(parser.prog, draw)
+    return program.run(build_parser(), CLIP_SAMPLE, argv)
 
 
 def command() -> int:

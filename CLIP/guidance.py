@@ -11,6 +11,9 @@ from .model import CLIP
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 CUTOUTS = 16  # of each picture
+# A picture whose shorter side is below this many sides of a cutout is doubled first: v-diffusion-
+# pytorch does so below 256 pixels, all of whose CLIPs see 224.
+SMALL = 256 / 224
 
 
 def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
@@ -89,37 +92,43 @@ def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
 
 def make_cond_fn(
     model: CLIP,
+    target: Tensor,
     scale: float | Sequence[float],
     streams: list[torch.Generator],
-    at_once: int = CUTOUTS,
+    make_cutouts: MakeCutouts | None = None,
+    at_once: int | None = None,
 ) -> Callable[..., Tensor]:
     """Guidance for the samplers: minus the gradient to x of how far CLIP sees pred from the target.
 
     Args:
+        target: the embeddings to go to, [B, D].
         scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by;
             one for all pictures, or one for each.
         streams: one for each picture, where the places of its cutouts are drawn from.
-        at_once: how many cutouts of each picture CLIP looks at together; fewer take less memory.
+        make_cutouts: by default 16 of CLIP's own size.
+        at_once: how many cutouts of each picture CLIP looks at together, by default all; fewer
+            take less memory.
 
     Returns:
-        A function of x, t, pred and clip_embed that gives a tensor of x's shape. x and pred are
-        [B, 3, H, W], pred in -1 to 1; clip_embed is [B, D]. What else a model is given by name is
-        left unused.
+        A function of x, t and pred that gives a tensor of x's shape. x and pred are [B, 3, H, W],
+        pred in -1 to 1. What else a model is given by name is left unused.
     """
-    make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
+    cutouts_of = make_cutouts or MakeCutouts(model.visual.input_resolution, CUTOUTS)
     device = model.logit_scale.device
     normalize = make_normalize(device)
     each = scale if isinstance(scale, Sequence) else [scale] * len(streams)
-    shares = torch.tensor([one / CUTOUTS for one in each], device=device)  # of a cutout's loss
+    shares = torch.tensor([one / cutouts_of.cutn for one in each], device=device)  # of a cutout
 
-    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor, **_: Tensor) -> Tensor:
-        cutouts = normalize(make_cutouts((pred + 1) / 2, streams))
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, **_: Tensor) -> Tensor:
+        if min(pred.shape[2:]) < SMALL * cutouts_of.cut_size:
+            pred = F.interpolate(pred, scale_factor=2, mode="bilinear", align_corners=False)
+        cutouts = normalize(cutouts_of((pred + 1) / 2, streams))
         grads: list[Tensor] = []
         # CLIP's own backward comes first, and what it kept is gone before that of the model.
-        for part in torch.split(cutouts.detach(), at_once * len(x)):
+        for part in torch.split(cutouts.detach(), (at_once or cutouts_of.cutn) * len(x)):
             part.requires_grad_()
-            embeds = model.encode_image(part).float().view(-1, *clip_embed.shape)
-            losses = spherical_dist_loss(embeds, clip_embed[None])
+            embeds = model.encode_image(part).float().view(-1, *target.shape)
+            losses = spherical_dist_loss(embeds, target[None])
             grads += torch.autograd.grad((losses * shares).sum(), part)
         return -torch.autograd.grad(cutouts, x, torch.cat(grads))[0]
 

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import clip
-from .guidance import CUTOUTS, MakeCutouts, make_normalize
+from .guidance import MakeCutouts, make_normalize
 from .model import CLIP
 
 
@@ -19,11 +19,14 @@ def encode_text(model: CLIP, text: str, device: torch.device) -> Tensor:
     return model.encode_text(clip.tokenize(text, truncate=True).to(device)).float()
 
 
-@torch.no_grad()
 def encode_image(
-    model: CLIP, image: Image.Image, side: int, stream: torch.Generator, device: torch.device
+    model: CLIP,
+    image: Image.Image,
+    make_cutouts: MakeCutouts,
+    side: int,
+    stream: torch.Generator,
 ) -> Tensor:
-    """The normalised embeddings [16, D] of a picture's cutouts.
+    """The normalised embeddings [cutn, D] of a picture's cutouts.
 
     Args:
         image: RGB.
@@ -33,9 +36,22 @@ def encode_image(
     from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
 
     image = TF.resize(image, min(side, *image.size), TF.InterpolationMode.LANCZOS)
-    make_cutouts = MakeCutouts(model.visual.input_resolution, CUTOUTS)
-    cutouts = make_cutouts(TF.to_tensor(image)[None], [stream]).to(device)
-    return F.normalize(model.encode_image(make_normalize(device)(cutouts)).float(), dim=-1)
+    return encode_pictures(model, make_cutouts(TF.to_tensor(image)[None], [stream]))
+
+
+def encode_square(model: CLIP, image: Image.Image) -> Tensor:
+    """The normalised embedding [1, D] of an RGB picture that has CLIP's own size."""
+    from torchvision.transforms import functional as TF
+
+    return encode_pictures(model, TF.to_tensor(image)[None])
+
+
+@torch.no_grad()
+def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
+    """The normalised embeddings [N, D] of pictures [N, 3, H, W] from 0 to 1, of CLIP's own size."""
+    device = model.logit_scale.device
+    seen = make_normalize(device)(pictures.to(device))
+    return F.normalize(model.encode_image(seen).float(), dim=-1)
 
 
 def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:

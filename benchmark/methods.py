@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diffusion.methods import EVALUATIONS, METHODS
-from drawing.studio import sample
+from drawing.draw import Aim, sample
 from training import data, evaluate
 from training.clip import embed_texts
 
@@ -88,7 +88,7 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
     def draw(asked: list[Prompt], method: str, steps: int) -> Tensor:
         texts, seeds = [prompt.text for prompt in asked], [prompt.seed for prompt in asked]
         jobs = evaluate.jobs(texts, guidance, seeds, steps, method=method)
-        return sample(jobs, models, embed_texts(models.clip, texts))
+        return sample(jobs, models, Aim(embed_texts(models.clip, texts)))
 
     def converged(first: int, last: int) -> Tensor:
         """Of a whole chunk, kept in a file."""

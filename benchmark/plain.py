@@ -87,16 +87,16 @@ def make_plain(model: AnyModel) -> AnyModel:
 
 
 def make_cond_fn(
-    model: clip.CLIP, scale: float, streams: list[torch.Generator]
+    model: clip.CLIP, target: Tensor, scale: float, streams: list[torch.Generator]
 ) -> Callable[..., Tensor]:
     """Guidance as `CLIP.guidance.make_cond_fn` gives it, back to x in one go."""
     make_cutouts = guidance.MakeCutouts(model.visual.input_resolution, guidance.CUTOUTS)
     normalize = guidance.make_normalize(model.logit_scale.device)
 
-    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, clip_embed: Tensor, **_: Tensor) -> Tensor:
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, **_: Tensor) -> Tensor:
         embeds = model.encode_image(normalize(make_cutouts((pred + 1) / 2, streams)))
-        embeds = embeds.view(guidance.CUTOUTS, *clip_embed.shape)
-        losses = guidance.spherical_dist_loss(embeds, clip_embed[None])
+        embeds = embeds.view(guidance.CUTOUTS, *target.shape)
+        losses = guidance.spherical_dist_loss(embeds, target[None])
         return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]
 
     return cond_fn

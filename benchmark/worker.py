@@ -57,9 +57,9 @@ class Configuration:
         """x, the steps (one), the conditions and the guidance."""
         streams = noise.streams(range(size))
         x = noise.randn(streams, self.model.shape, torch.device("cpu"))
-        embed = torch.randn(1, self.clip.visual.output_dim, generator=streams[0])
-        conditions = self.model.conditions(embed.expand(size, -1))
-        return x, torch.tensor([TIME]), conditions, self.make_cond_fn(self.clip, 500.0, streams)
+        embed = torch.randn(1, self.clip.visual.output_dim, generator=streams[0]).expand(size, -1)
+        cond_fn = self.make_cond_fn(self.clip, embed, 500.0, streams)
+        return x, torch.tensor([TIME]), self.model.conditions(embed), cond_fn
 
     def step(self, guided: bool, size: int = 1) -> dict[str, Any]:
         """One step as the sampler takes it: seconds, and the peak of anonymous memory in bytes."""

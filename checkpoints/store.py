@@ -41,6 +41,10 @@ class Card:
         urls: its addresses, in the order to try.
         shipped: whether it is part of the repository.
         clip: of a diffusion model, the card of the CLIP that it is conditioned on.
+        side: of a diffusion model, the width and height of its pictures.
+        multiple: what other widths and heights have to be a multiple of.
+        unprompted: of a diffusion model that takes an embedding, whether it has learned to draw
+            without one: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
     """
 
@@ -53,6 +57,9 @@ class Card:
     shipped: bool
     approximate_bytes: int | None = None
     clip: str | None = None
+    side: int = 0
+    multiple: int = 1
+    unprompted: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -32,6 +32,33 @@ def make_autocast_model_fn(model: Model) -> Model:
     return autocast_model_fn
 
 
+def make_cfg_model_fn(model: Model, weights: Tensor, at_once: int | None = None) -> Model:
+    """The model under several conditions at once: Ho and Salimans 2022, arXiv 2207.12598.
+
+    v <- sum of weights[k] v_k over the conditions, the first of which is none at all: with one
+    other of weight w, (1 - w) v_0 + w v_1.
+
+    Args:
+        model: is called with x and t repeated for each condition, all rows of the first one first.
+        weights: [K, B].
+        at_once: how many of these K B rows it is called with together, by default all.
+
+    Returns:
+        A function of x, [B, C, H, W], t, [B], and the model's other arguments, [K B, ...].
+    """
+
+    def cfg_model_fn(x: Tensor, t: Tensor, **extra_args: Tensor) -> Tensor:
+        many = len(weights)
+        size = at_once or many * len(x)
+        xs, ts = (torch.split(a, size) for a in (x.repeat(many, 1, 1, 1), t.repeat(many)))
+        names, values = extra_args.keys(), extra_args.values()
+        rows = zip(*(torch.split(value, size) for value in values))
+        v = torch.cat([model(*a, **dict(zip(names, row))) for *a, row in zip(xs, ts, rows)])
+        return (v.view(many, *x.shape) * utils.append_dims(weights, x.ndim + 1)).sum(0)
+
+    return cfg_model_fn
+
+
 def make_cond_model_fn(model: Model, cond_fn: Callable[..., Tensor]) -> Model:
     """The model guided by gradients: Dhariwal and Nichol 2021, arXiv 2105.05233.
 

@@ -54,6 +54,7 @@ __all__ = [
     "prk_sample",
     "reverse_sample",
     "run_method",
+    "run_reverse",
     "sample",
     "step_to",
 ]
@@ -172,6 +173,38 @@ def cond_sample(
             levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
             x = step_to(pred, eps, x, *levels, eta, noise_sampler)
     return pred
+
+
+def run_reverse(
+    name: str,
+    model: Model,
+    x: Tensor,
+    steps: Tensor,
+    extra_args: dict[str, Any],
+    callback: Callback | None = None,
+    *,
+    disable: bool | None = None,
+) -> Tensor:
+    """Pictures to the noise that the method of a name makes them of.
+
+    DPM-Solver++ has no way to leave a picture, where lambda is infinite: its methods go DDIM's way,
+    which is their own of order 1.
+
+    Args:
+        name: one of `METHODS` that draws no noise, or `ddim`, whose eta is then 0.
+        x: pictures, [B, C, H, W], -1 to 1.
+        steps: [N] rising times; N - 1 steps are taken.
+
+    Returns:
+        x at the last time, [B, C, H, W].
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    rest: dict[str, Any] = {"callback": callback, "disable": disable}
+    if name in ("ddim", "dpmpp_2m", "dpmpp_3m"):
+        return reverse_sample(model, x, steps, extra_args, **rest)
+    return ODE[name](model, x, steps, extra_args, is_reverse=True, **rest)
 
 
 def run_method(

@@ -1,71 +1,117 @@
-"""The options of the scripts, by group, and what they ask for. Importing this imports no torch."""
+"""The options of the scripts, by group. Importing this imports no torch."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from checkpoints import store
-from checkpoints.console import Parser, shown
-from diffusion.methods import METHODS
+from checkpoints.console import Parser
 
-from .job import NUMBERS, Job, JobError, merged, models
-from .jobfile import STDIN, open_jobs, order_of, read_orders
-from .naming import FORMATS, PATTERN, check_file
-from .ranks import this_rank
-from .request import How, Keep, Order, Request
-from .shell import MANY, UserError, whole_number
+from .job import GUIDE, NUMBERS, SIDE
+from .jobfile import STDIN
+from .naming import FORMATS
+from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, Script
+from .shell import MANY, whole_number
 
 GRID = "grid.png"
 
 
-def of_card(name: str) -> str:
+def of_card(name: str, script: Script) -> str:
     """The defaults that the models' cards have for an option, for its help."""
-    cards = store.cards()
-    values = (f"{cards[model].sampling[name]:g} for {model}" for model in models())
-    return f"(default: {', '.join(values)})"
+    if name in script.defaults:
+        return f"(default: {script.defaults[name]})"
+    found: dict[str, list[str]] = {}
+    for model in script.models():
+        found.setdefault(f"{store.cards()[model].sampling[name]:g}", []).append(model)
+    usual = max(found, key=lambda value: len(found[value]))
+    others = (f"{', '.join(found[value])}: {value}" for value in found if value != usual)
+    return f"(default: {'; '.join([usual, *others])})"
 
 
-def add_job(parser: Parser) -> None:
+def add_job(parser: Parser, script: Script) -> None:
     """What decides a picture. What isn't given is left to a job's own defaults."""
     group = parser.add_argument_group("the picture", argument_default=argparse.SUPPRESS)
+
+    def add(*names: str, **options: Any) -> None:
+        field = names[-1] if names[-1][0] != "-" else names[0].lstrip("-").replace("-", "_")
+        if script.has(field):
+            group.add_argument(*names, **options)
+
+    if script is CFG_MODIFY_IMAGE:
+        group.add_argument("init", nargs="?", metavar="INIT", help="the picture: file or address")
     group.add_argument("prompts", nargs="*", help="the text prompts")
-    group.add_argument(
+    add(
         "--images",
         nargs="*",
         metavar="IMAGE",
         help="the image prompts: files, or HTTP or HTTPS addresses",
     )
-    group.add_argument("--model", choices=models(), help="(default: cc12m_1)")
-    group.add_argument(
+    add(
+        "--model",
+        choices=script.models(),
+        metavar="MODEL",
+        help=f"{', '.join(script.models())} (default: {script.defaults['model']})",
+    )
+    add(
         "--checkpoint",
         metavar="FILE",
         help="the model's file (default: the published one, in checkpoints/)",
     )
-    group.add_argument(
-        "--clip-checkpoint", metavar="FILE", help="CLIP's file (default: the model's own CLIP)"
+    add(
+        "--clip",
+        choices=guides(),
+        metavar="CLIP",
+        help="the CLIP that guides a model which takes no embedding: "
+        f"{', '.join(guides())} (default: {GUIDE})",
     )
-    group.add_argument(
-        "--method",
-        choices=METHODS,
-        help="the sampler (default: DDIM to DDPM, as --eta says)",
+    add("--clip-checkpoint", metavar="FILE", help="CLIP's file (default: the model's own CLIP)")
+    usual = script.defaults.get("method", "DDIM to DDPM, as --eta says")
+    add("--method", choices=script.methods(), help=f"the sampler (default: {usual})")
+    add(
+        "--steps",
+        type=NUMBERS["steps"],
+        help=f"the number of steps {of_card('steps', script)}",
     )
-    group.add_argument(
-        "--steps", type=NUMBERS["steps"], help=f"the number of steps {of_card('steps')}"
-    )
-    group.add_argument(
+    eta = of_card("eta", script) if script is CLIP_SAMPLE else "(default: 0)"
+    add(
         "--eta",
         type=NUMBERS["eta"],
-        help=f"the share of fresh noise in a step, 0 (DDIM) to 1 (DDPM) {of_card('eta')}",
+        help=f"the share of fresh noise in a step, 0 (DDIM) to 1 (DDPM) {eta}",
     )
-    group.add_argument(
+    add(
+        "--size",
+        nargs=2,
+        type=SIDE,
+        metavar=("WIDTH", "HEIGHT"),
+        help="of the picture, in pixels (default: the model's own)",
+    )
+    if script is not CFG_MODIFY_IMAGE:
+        add("--init", metavar="IMAGE", help="a picture to start from: a file or an address")
+    add(
+        "--starting-timestep",
+        "-st",
+        type=NUMBERS["starting_timestep"],
+        help="how much noise it starts with, 0 to 1 (default: 0.9)",
+    )
+    add(
+        "--max-timestep",
+        "-mt",
+        type=NUMBERS["max_timestep"],
+        help="how far it is taken to noise, 0 to 1 (default: 1)",
+    )
+    add(
         "--seed",
         type=NUMBERS["seed"],
         help="the first image's seed; image i has the seed beyond it by i (default: 0)",
     )
+
+
+def guides() -> list[str]:
+    """The CLIPs that have learned of more than one model's pictures."""
+    return [
+        name for name, card in store.cards().items() if card.kind == "clip" and not card.shipped
+    ]
 
 
 def add_guidance(parser: Parser) -> None:
@@ -75,25 +121,38 @@ def add_guidance(parser: Parser) -> None:
         "--clip-guidance-scale",
         "-cs",
         type=NUMBERS["clip_guidance_scale"],
-        help=f"how strongly CLIP guides; 0: not at all {of_card('clip_guidance_scale')}",
+        help="how strongly CLIP guides; 0: not at all "
+        f"{of_card('clip_guidance_scale', CLIP_SAMPLE)}",
+    )
+    group.add_argument(
+        "--cutn",
+        type=NUMBERS["cutn"],
+        help="the number of random cutouts that CLIP sees of a picture (default: 16)",
+    )
+    group.add_argument(
+        "--cut-pow",
+        type=NUMBERS["cut_pow"],
+        help="above 1 for smaller cutouts, below 1 for larger ones (default: 1)",
     )
 
 
-def add_run(parser: Parser) -> None:
+def add_run(parser: Parser, script: Script) -> None:
     """How many pictures, of which jobs, and what becomes of them."""
     group = parser.add_argument_group("the run")
-    group.add_argument(
-        "-n",
-        type=whole_number(1, MANY),
-        default=argparse.SUPPRESS,
-        help="the number of images (default: 1)",
-    )
+    if script.has("seed"):
+        group.add_argument(
+            "-n",
+            type=whole_number(1, MANY),
+            default=argparse.SUPPRESS,
+            help="the number of images (default: 1)",
+        )
     group.add_argument(
         "--output",
+        "-o",
         default=argparse.SUPPRESS,
         metavar="PATTERN",
         help="where the images go; {i} is an image's number, {seed} its seed; the suffix says the "
-        f"format: {', '.join(FORMATS)} (default: {PATTERN})",
+        f"format: {', '.join(FORMATS)} (default: {script.output})",
     )
     group.add_argument(
         "--jobs",
@@ -136,7 +195,7 @@ def add_run(parser: Parser) -> None:
     )
 
 
-def add_how(parser: Parser) -> None:
+def add_how(parser: Parser, script: Script) -> None:
     """How and where to draw, which changes no picture."""
     group = parser.add_argument_group("how to draw")
     group.add_argument(
@@ -146,11 +205,19 @@ def add_how(parser: Parser) -> None:
         default=1,
         help="images at a time (default: 1)",
     )
-    group.add_argument(
-        "--checkpointing",
-        action="store_true",
-        help="guide in less memory and more time: compute again instead of keeping",
-    )
+    if script is CLIP_SAMPLE:
+        group.add_argument(
+            "--checkpointing",
+            action="store_true",
+            help="guide in less memory and more time: compute again instead of keeping",
+        )
+    else:
+        group.add_argument(
+            "--cfg-batch",
+            type=whole_number(1, MANY),
+            metavar="N",
+            help="of all images' conditions so many at a time, for less memory (default: all)",
+        )
     group.add_argument(
         "--compile",
         action="store_true",
@@ -159,57 +226,11 @@ def add_how(parser: Parser) -> None:
     group.add_argument("--device", help="the device (default: CUDA, else MPS, else the CPU)")
 
 
-def read_request(parser: Parser, argv: Sequence[str] | None) -> Request:
-    """What a command line asks for.
-
-    Raises:
-        UserError: it is mistaken. What the parser itself finds ends the program.
-    """
-    options = vars(parser.parse_args(argv))
-    how = How(**{field.name: options.pop(field.name) for field in fields(How)})
-    jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
-    keep = Keep(
-        resume=options.pop("resume"),
-        metadata=not options.pop("no_metadata"),
-        preview=options.pop("preview"),
-        grid=None if grid is None else check_file("--grid", grid),
-    )
-    if keep.resume and not keep.metadata:
-        raise UserError("--resume needs what --no-metadata leaves out: how the images were made")
-    if jobs is not None and again:
-        raise UserError("--jobs and --again: take one of the two")
-    if jobs is not None:
-        file = open_jobs(jobs, alone=this_rank().of == 1)
-        return Request(read_orders(file, jobs, options), how, keep, lines=True)
-    if again:
-        orders = [order_again(path, options) for path in again]
-        return Request(orders, how, keep, sources=tuple(map(Path, again)))
-    return Request([order_of(options)], how, keep)
-
-
-def order_again(path: str, changes: dict[str, Any]) -> Order:
-    """The order of a picture that was drawn before, with changes.
-
-    Raises:
-        UserError: it doesn't say how it was drawn, or there is no such job.
-    """
-    from . import metadata  # imports Pillow
-    from .record import job_of
-
-    def unsaid() -> UserError:
-        remedy = "name an image that this program has written with its metadata"
-        return UserError(f"--again: {shown(path)} does not say how it was made; {remedy}")
-
-    try:
-        record = metadata.read(Path(path))
-    except OSError as error:
-        raise UserError(f"--again: {shown(path)}: {error.strerror or error}") from None
-    if record is None:
-        raise unsaid()
-    try:
-        options = {field.name: getattr(job_of(record), field.name) for field in fields(Job)}
-    except JobError as error:
-        raise UserError(f"--again: {shown(path)}: {error}") from None
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-        raise unsaid() from None
-    return order_of(merged(options, changes))
+def add_all(parser: Parser, script: Script) -> Parser:
+    """All options of a script."""
+    add_job(parser, script)
+    if script is CLIP_SAMPLE:
+        add_guidance(parser)
+    add_run(parser, script)
+    add_how(parser, script)
+    return parser

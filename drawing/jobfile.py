@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 from checkpoints.console import shown
 
 from .job import Job, merged
-from .naming import PATTERN
 from .request import BadLine, Order
+from .scripts import CLIP_SAMPLE, SCRIPTS
 from .shell import MANY, UserError, whole_number
 
 STDIN = "-"
@@ -66,18 +66,22 @@ def options_of(text: str) -> dict[str, Any]:
 
 
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
-    """The order of options by name: a job's, `n` and `output`.
+    """The order of options by name: a job's, `n` and `output`, and the name of the script.
 
     Raises:
         UserError: there is no such job, or an option is none of a job's.
     """
     fields = {name: value for name, value in options.items() if value is not None}
-    n, output = fields.pop("n", 1), fields.pop("output", PATTERN)
-    known = [field.name for field in dataclasses.fields(Job)]
-    if unknown := [name for name in fields if name not in known]:
+    named = fields.get("script", CLIP_SAMPLE.name)
+    if named not in SCRIPTS:
+        raise UserError(f"no script {named!r}: there are {', '.join(SCRIPTS)}")
+    script = SCRIPTS[named]
+    n, output = fields.pop("n", 1), fields.pop("output", script.output)
+    known = [field.name for field in dataclasses.fields(Job) if script.has(field.name)]
+    if unknown := [name for name in fields if name not in (*known, "script")]:
         there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output"))
         raise UserError(f"no option {unknown[0].replace('_', '-')!r} of a job: there are {there}")
-    for name in ("model", "checkpoint", "clip_checkpoint", "method"):
+    for name in ("model", "checkpoint", "clip_checkpoint", "clip", "method", "init"):
         if not isinstance(fields.get(name), (str, type(None))):
             raise UserError(f"{name.replace('_', '-')}: {fields[name]!r} is no text")
     if not isinstance(output, str):

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from .record import PROGRAM  # the JSON's key
+from .scripts import CLIP_SAMPLE
 
 INFOTEXT = "parameters"  # the PNG chunk that the tools look for
 SHORT_HASH = 10  # the hexadecimal digits of a hash that the tools show
@@ -49,6 +50,9 @@ def infotext(record: Mapping[str, Any]) -> str:
     The last line is the parameters. What has no name in the format has one of ours.
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
+    guided = record["script"] == CLIP_SAMPLE.name
+    # Without CLIP's guidance it is what the format means: the weight of all conditions but none.
+    own = sum(one["weight"] for one in record["prompts"] + record["images"])
     lines = [weighted(text, weight) for text, weight in prompts if weight >= 0]
     negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
     if negative:
@@ -57,7 +61,7 @@ def infotext(record: Mapping[str, Any]) -> str:
         "Steps": str(record["steps"]),
         "Sampler": record["sampler"],
         # The one name that the format has for how strongly a picture is guided.
-        "CFG scale": number(record["clip_guidance_scale"]),
+        "CFG scale": number(record["clip_guidance_scale"] if guided else own),
         "Seed": str(record["seed"]),
         "Size": f"{record['width']}x{record['height']}",
         "Model hash": record["model_sha256"][:SHORT_HASH],
@@ -65,8 +69,15 @@ def infotext(record: Mapping[str, Any]) -> str:
     }
     if record["eta"]:
         values["Eta DDIM"] = number(record["eta"])
-    values["CLIP hash"] = record["clip_sha256"][:SHORT_HASH]
-    values["CLIP"] = record["clip"]
+    if record["clip"]:
+        values["CLIP hash"] = record["clip_sha256"][:SHORT_HASH]
+        values["CLIP"] = record["clip"]
+    if record["init"]:
+        values["Init"] = record["init"]["image"]
+        values["Init hash"] = record["init"]["sha256"][:SHORT_HASH]
+    for name in ("starting_timestep", "max_timestep"):
+        if record[name] is not None:
+            values[name.replace("_", " ").capitalize()] = number(record[name])
     for i, image in enumerate(record["images"], 1):
         values[f"Image {i}"] = weighted(image["image"], image["weight"])
         values[f"Image {i} hash"] = image["sha256"][:SHORT_HASH]

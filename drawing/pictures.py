@@ -156,6 +156,18 @@ def decode(file: BinaryIO) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
+def filled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture scaled until it fills a size, and what juts out cut off, the same on both sides."""
+    from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
+
+    (width, height), (w, h) = size, picture.size
+    factor = max(width / w, height / h)
+    scaled = picture.resize((int(factor * w), int(factor * h)), Image.Resampling.LANCZOS)
+    # Where rounding down leaves a side too short, this adds a black line.
+    cut: Image.Image = TF.center_crop(scaled, [height, width])
+    return cut
+
+
 def digest(file: BinaryIO) -> str:
     """The SHA-256 of a file, which is then at its start again."""
     sha256 = hashlib.sha256()

@@ -13,30 +13,39 @@ from typing import TYPE_CHECKING, NamedTuple
 from .shell import UserError
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
-    from torch import Tensor
+    from torch import Generator, Tensor
 
+    from CLIP.guidance import MakeCutouts
     from CLIP.model import CLIP
 
 
-def parse_prompt(prompt: str) -> tuple[str, float]:
+def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
     """Splits a prompt into its text, path or address and its weight.
 
     What follows the last colon is the weight if it is a finite number; otherwise it is part of the
-    text, and the weight is 1.
+    text, and the weight is the default.
     """
     text, colon, tail = prompt.rpartition(":")
     try:
         weight = float(tail)
     except ValueError:
-        return prompt, 1.0
-    return (text, weight) if colon and math.isfinite(weight) else (prompt, 1.0)
+        return prompt, default_weight
+    return (text, weight) if colon and math.isfinite(weight) else (prompt, default_weight)
 
 
-def write_prompt(text: str, weight: float) -> str:
+def write_prompt(text: str, weight: float, default_weight: float = 1.0) -> str:
     """The prompt that `parse_prompt` splits into this text and weight."""
-    return text if parse_prompt(text) == (text, weight) else f"{text}:{weight!r}"
+    plain = parse_prompt(text, default_weight) == (text, weight)
+    return text if plain else f"{text}:{weight!r}"
+
+
+class Opened(NamedTuple):
+    """A picture that has been opened."""
+
+    path: str
+    picture: Image
+    sha256: str  # of its file
 
 
 class ImagePrompt(NamedTuple):
@@ -55,28 +64,50 @@ class Subject:
     Args:
         texts: each with its weight.
         images: the opened image prompts.
+        init: the opened picture to start from.
     """
 
     texts: tuple[tuple[str, float], ...]
     images: tuple[ImagePrompt, ...]
+    init: Opened | None = None
 
 
-def open_subject(texts: Iterable[str], images: Iterable[str]) -> Subject:
-    """Takes the prompts apart and opens those that are images.
+def open_named(what: str, path: str) -> Opened:
+    """Opens a picture.
+
+    Args:
+        what: it is, for messages.
+
+    Raises:
+        UserError: it can't be opened or is no picture.
+    """
+    from . import pictures  # imports Pillow
+
+    try:
+        return Opened(path, *pictures.open_picture(path))
+    except pictures.PictureError as error:
+        raise UserError(f"{what} {error}") from None
+
+
+def open_subject(
+    texts: Iterable[str],
+    images: Iterable[str],
+    init: str | None = None,
+    default_weight: float = 1.0,
+) -> Subject:
+    """Takes the prompts apart and opens those that are images, and the picture to start from.
 
     Raises:
         UserError: one can't be opened or is no picture.
     """
     opened = []
     for prompt in images:
-        from . import pictures
-
-        path, weight = parse_prompt(prompt)
-        try:
-            opened.append(ImagePrompt(path, weight, *pictures.open_picture(path)))
-        except pictures.PictureError as error:
-            raise UserError(f"image prompt {error}") from None
-    return Subject(tuple(map(parse_prompt, texts)), tuple(opened))
+        path, weight = parse_prompt(prompt, default_weight)
+        _, picture, sha256 = open_named("image prompt", path)
+        opened.append(ImagePrompt(path, weight, picture, sha256))
+    parsed = tuple(parse_prompt(text, default_weight) for text in texts)
+    start = None if init is None else open_named("init image", init)
+    return Subject(parsed, tuple(opened), start)
 
 
 def cut_warning(text: str) -> str | None:
@@ -91,19 +122,29 @@ def cut_warning(text: str) -> str | None:
 
 
 def encode_images(
-    subject: Subject, clip_model: CLIP, side: int, stream: torch.Generator
+    subject: Subject, clip_model: CLIP, make_cutouts: MakeCutouts, side: int, stream: Generator
 ) -> Iterator[tuple[Tensor, float]]:
-    """The embeddings of each image prompt's cutouts, [16, D], and its weight.
+    """The embeddings of each image prompt's cutouts, [cutn, D], and its weight.
 
     Args:
-        side: the shorter side of the model's pictures.
+        side: the shorter side of the pictures to draw.
         stream: where the cutouts are drawn from, one image after the other.
     """
     from CLIP import prompts
 
-    device = clip_model.logit_scale.device
     for image in subject.images:
-        yield prompts.encode_image(clip_model, image.picture, side, stream, device), image.weight
+        encoded = prompts.encode_image(clip_model, image.picture, make_cutouts, side, stream)
+        yield encoded, image.weight
+
+
+def encode_whole(image: ImagePrompt, clip_model: CLIP) -> Tensor:
+    """The normalised embedding of an image prompt's largest centred square, [1, D]."""
+    from CLIP import prompts
+
+    from .pictures import filled
+
+    side = clip_model.visual.input_resolution
+    return prompts.encode_square(clip_model, filled(image.picture, (side, side)))
 
 
 def combine(encoded: Iterable[tuple[Tensor, float]]) -> Tensor:

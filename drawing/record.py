@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from checkpoints import store
-
-from .job import OF_CARD, Job, JobError
+from .job import UNSAID, Job, JobError
 from .prompts import Subject, write_prompt
+from .scripts import CLIP_SAMPLE, SCRIPTS
 from .version import __version__
 
 PROGRAM = "v-diffusion"
@@ -28,6 +27,14 @@ SAMPLERS = {
     "dpmpp_3m": "DPM++ 3M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
 }
+# What records didn't have at first, and what pictures were made with then.
+LATER = {
+    "cutn": 16,
+    "cut_pow": 1.0,
+    "init": None,
+    "starting_timestep": None,
+    "max_timestep": None,
+}
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,14 @@ class Sources:
     """What a job doesn't say of its picture: what the files that it names turned out to be.
 
     Args:
-        model_sha256, clip_sha256: the hashes of their files, in hexadecimal, whole or cut.
-        width, height: the picture's size in pixels.
+        model_sha256, clip_sha256: the hashes of their files, in hexadecimal, whole or cut; None of
+            a CLIP that nobody asked.
         torch_version: PyTorch's version.
         version: this program's version.
     """
 
     model_sha256: str
-    clip_sha256: str
-    width: int
-    height: int
+    clip_sha256: str | None
     torch_version: str
     version: str = __version__
 
@@ -56,10 +61,15 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
         subject: the job's prompts, opened.
         index: its place in the run, from 0.
     """
+    width, height = job.size
+    init = None
+    if subject.init is not None:
+        init = {"image": subject.init.path, "sha256": subject.init.sha256}
     return {
         "program": PROGRAM,
         "version": sources.version,
         "torch": sources.torch_version,
+        "script": job.script,
         "prompts": [{"text": text, "weight": weight} for text, weight in subject.texts],
         "images": [
             {"image": image.path, "weight": image.weight, "sha256": image.sha256}
@@ -67,7 +77,7 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
         ],
         "model": job.model,
         "model_sha256": sources.model_sha256,
-        "clip": store.cards()[job.model].clip,
+        "clip": job.clip if job.asks_clip else None,
         "clip_sha256": sources.clip_sha256,
         "sampler": SAMPLERS[job.method],
         "seed": job.seed,
@@ -75,8 +85,13 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
         "steps": job.steps,
         "eta": job.eta,
         "clip_guidance_scale": job.clip_guidance_scale,
-        "width": sources.width,
-        "height": sources.height,
+        "cutn": job.cutn,
+        "cut_pow": job.cut_pow,
+        "init": init,
+        "starting_timestep": job.starting_timestep,
+        "max_timestep": job.max_timestep,
+        "width": width,
+        "height": height,
         "command": job.command(),
     }
 
@@ -95,17 +110,29 @@ def job_of(record: Mapping[str, Any]) -> Job:
     # The files' paths stand in the command alone.
     words = shlex.split(record["command"])
     words = words[: words.index("--")] if "--" in words else words
+    script = SCRIPTS[record.get("script", CLIP_SAMPLE.name)]
+    weight = script.prompt_weight
     paths: dict[str, Any] = {
         name: words[words.index(option) + 1]
         for name in ("checkpoint", "clip_checkpoint")
         if (option := f"--{name.replace('_', '-')}") in words
     }
-    same = ("model", "steps", "eta", "clip_guidance_scale", "seed")
-    options: dict[str, Any] = {name: record[name] for name in same}
+    same = ["model", "steps", "eta", "clip_guidance_scale", "seed"]
+    same += [name for name in LATER if name in record and name != "init"]
+    options: dict[str, Any] = {name: record[name] for name in same if script.has(name)}
+    if record.get("clip") and script.has("clip"):
+        options["clip"] = record["clip"]
+    if record.get("init"):
+        options["init"] = record["init"]["image"]
+    method = methods.get(sampler, UNSAID)
+    if method is UNSAID and script is not CLIP_SAMPLE:
+        method = "ddim"
     return Job(
-        prompts=[write_prompt(one["text"], one["weight"]) for one in record["prompts"]],
-        images=[write_prompt(one["image"], one["weight"]) for one in record["images"]],
-        method=methods.get(sampler, OF_CARD),
+        prompts=[write_prompt(one["text"], one["weight"], weight) for one in record["prompts"]],
+        images=[write_prompt(one["image"], one["weight"], weight) for one in record["images"]],
+        method=method,
+        size=(record["width"], record["height"]),
+        script=script.name,
         **options,
         **paths,
     )
@@ -125,6 +152,12 @@ def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
         # Not its path: the same picture may have moved.
         flat[f"image prompt {i}'s SHA-256"] = image["sha256"]
         flat[f"image prompt {i}'s weight"] = image["weight"]
+    flat["the script"] = record.get("script", CLIP_SAMPLE.name)
+    for name, usual in LATER.items():
+        value = record.get(name, usual)
+        # What is left as it is needs no words; and of the picture to start from not its path.
+        if value != usual:
+            flat[name.replace("_", " ")] = value["sha256"] if name == "init" else value
     flat["the model's SHA-256"] = record["model_sha256"]
     flat["CLIP's SHA-256"] = record["clip_sha256"]
     for name in ("sampler", "seed", "steps", "eta", "clip_guidance_scale", "width", "height"):

@@ -33,7 +33,9 @@ class Order:
         Raises:
             UserError: one can't be opened.
         """
-        return open_subject(self.job.prompts, self.job.images)
+        return open_subject(
+            self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight
+        )
 
     def __post_init__(self) -> None:
         """
@@ -68,12 +70,14 @@ class How:
         batch_size: images at a time.
         checkpointing: guide in less memory and more time.
         compile: compile the models first, where that gains anything.
+        cfg_batch: pictures and conditions at a time; None: all.
     """
 
     device: str | None = None
     batch_size: int = 1
     checkpointing: bool = False
     compile: bool = False
+    cfg_batch: int | None = None
 
 
 @dataclass(frozen=True)

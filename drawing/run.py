@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.console import note, say, shown
-from diffusion import get_model
 
 from . import output
 from .batches import Task, in_batches, single
@@ -97,7 +96,12 @@ class Run:
             if device.type == "cpu" and not self.how.checkpointing:
                 memory.keep_freed_memory()
             how = self.how
-            self._studio = Studio(device, checkpointing=how.checkpointing, compile=how.compile)
+            self._studio = Studio(
+                device,
+                checkpointing=how.checkpointing,
+                compile=how.compile,
+                cfg_batch=how.cfg_batch,
+            )
         return self._studio
 
     def tasks(self) -> Iterator[Task | None]:
@@ -138,9 +142,8 @@ class Run:
     def record(self, task: Task) -> dict[str, Any]:
         """How a picture is made; waits for the hashes of its weights."""
         job = task.job
-        _, height, width = get_model(job.model).shape
         hashes = self.hashes.of(self.studio().files(job))
-        sources = Sources(*hashes, width, height, version("torch"))
+        sources = Sources(*hashes, version("torch"))
         return record(job, task.order.subject, sources, task.index)
 
     def done(self, tasks: Sequence[Task]) -> set[int]:
@@ -174,7 +177,7 @@ class Run:
                 studio = self.studio()
 
                 def tell(info: dict[str, Any]) -> None:
-                    progress.draws(len(batch), info["i"] + 1, jobs[0].steps)
+                    progress.draws(len(batch), info["i"] + 1, info["of"])
 
                 watchers: list[Callback] = [tell]
                 if self.keep.preview is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -11,32 +11,32 @@ from torch import Tensor, nn
 
 from checkpoints import store, tensors
 from checkpoints.console import note
-from CLIP import clip, guidance
+from CLIP import clip
 from CLIP import prompts as clip_prompts
 from CLIP.model import CLIP
 from compute import compilation, convolution
 from compute.blank import blank
-from diffusion import get_model, noise, sampling, utils
+from diffusion import get_model, noise, utils
 from diffusion.models.blocks import use_checkpointing
 
 from .devices import pick_device
+from .draw import Aim, Models, cutouts_of, sample
 from .job import Job
-from .prompts import Subject, combine, cut_warning, encode_images, open_subject
+from .pictures import filled
+from .prompts import (
+    Subject,
+    combine,
+    cut_warning,
+    encode_images,
+    encode_whole,
+    open_subject,
+)
+from .scripts import CLIP_SAMPLE
 from .shell import RunError, UserError
 from .weights import Files, find_files
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
-
-
-class Models(NamedTuple):
-    """A diffusion model and its CLIP, ready to draw.
-
-    Args:
-        model: an instance of what `diffusion.get_model` gives, or that compiled.
-    """
-
-    model: Any
-    clip: CLIP
+FEW_CUTOUTS = 4  # at once, where memory is short
 
 
 def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -> nn.Module:
@@ -71,49 +71,10 @@ def compile_models(models: Models, device: torch.device) -> Models:
         compilation.require_compiler()
     except compilation.CompilerError as error:
         raise UserError(f"--compile: {error}") from None
-    encode_image = compilation.compiled(models.clip.encode_image)
-    setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method
+    if models.clip is not None:
+        encode_image = compilation.compiled(models.clip.encode_image)
+        setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method
     return Models(compilation.compiled(models.model), models.clip)
-
-
-def sample(
-    jobs: Sequence[Job],
-    models: Models,
-    targets: Tensor,
-    callback: Callable[[dict[str, Any]], object] | None = None,
-    *,
-    cutouts_at_once: int = guidance.CUTOUTS,
-    disable: bool | None = None,
-) -> Tensor:
-    """One batch: the pictures [B, 3, H, W] of B jobs of one `batch_key`.
-
-    Args:
-        targets: the embedding of each, [B, D].
-        callback: the samplers'.
-        cutouts_at_once: how many cutouts of each picture CLIP looks at together.
-        disable: tqdm's, of the bar over the steps.
-    """
-    job, model = jobs[0], models.model
-    streams = noise.streams([job.seed for job in jobs])
-    x = noise.randn(streams, model.shape, targets.device)
-    t = torch.linspace(1, 0, job.steps + 1)[:-1]
-    steps = utils.get_spliced_ddpm_cosine_schedule(t).to(targets.device)
-    scales = [job.clip_guidance_scale for job in jobs]
-    with sampling.autocast(targets.device):
-        conditions = model.conditions(targets)
-    cond_fn = guidance.make_cond_fn(models.clip, scales, streams, cutouts_at_once)
-    return sampling.run_method(
-        job.method,
-        model,
-        x,
-        steps,
-        job.eta,
-        conditions,
-        cond_fn if job.clip_guidance_scale else None,
-        callback,
-        noise_sampler=noise.make_noise_sampler(streams),
-        disable=disable,
-    )
 
 
 class Studio:
@@ -123,6 +84,7 @@ class Studio:
         device: where to draw; by default CUDA, else MPS, else the CPU.
         checkpointing: guide in less memory and more time.
         compile: compile the models, where that gains anything.
+        cfg_batch: how many pictures and conditions a model is asked for together, by default all.
 
     Raises:
         UserError: there is no such device.
@@ -134,11 +96,13 @@ class Studio:
         *,
         checkpointing: bool = False,
         compile: bool = False,
+        cfg_batch: int | None = None,
     ) -> None:
+        self._cfg_batch = cfg_batch
         self.device = pick_device(None if device is None else str(device))
         self._checkpointing = checkpointing
         self._compile = compile
-        self._files: dict[tuple[str | None, ...], Files] = {}
+        self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
         self._encode_texts = lru_cache(TEXTS)(self._encode_new_texts)
@@ -149,7 +113,7 @@ class Studio:
         Raises:
             RunError: one can't be had.
         """
-        key = job.model, job.checkpoint, job.clip_checkpoint
+        key = job.model, job.checkpoint, job.clip_checkpoint, job.clip, job.asks_clip
         if key not in self._files:
             self._files[key] = find_files(job)
         return self._files[key]
@@ -165,10 +129,11 @@ class Studio:
         if key not in self._loaded:
             try:
                 model = load_model(job.model, key[1].model, self.device)
-                clip_model, _ = clip.load(key[1].clip, device=self.device)
+                clip_model = None
+                if key[1].clip is not None:
+                    clip_model = clip.load(key[1].clip, device=self.device)[0].requires_grad_(False)
             except store.CheckpointError as error:
                 raise RunError(error) from None
-            clip_model.requires_grad_(False)
             if self._checkpointing:
                 use_checkpointing(model)
             models = Models(model, clip_model)
@@ -192,13 +157,50 @@ class Studio:
         Raises:
             RunError, UserError: as `load`, or the prompts' weights can't be used.
         """
-        model, clip_model = self.load(job)
+        clip_model = self.load(job).clip
         if not subject.images:
             return self._encode_texts(clip_model, subject.texts)
         texts = [(self._encode_text(clip_model, text), weight) for text, weight in subject.texts]
         (stream,) = noise.streams([job.seed])
-        side = min(model.shape[1:])
-        return combine([*texts, *encode_images(subject, clip_model, side, stream)])
+        cutouts = cutouts_of(job, clip_model)
+        images = encode_images(subject, clip_model, cutouts, min(job.size), stream)
+        return combine([*texts, *images])
+
+    def conditions(self, models: Models, subject: Subject) -> tuple[Tensor, Tensor]:
+        """What a network without CLIP's guidance is given: zeros and each prompt's embedding,
+        [K, D], and their weights, [K], which sum to 1.
+        """
+        rows = [torch.zeros(1, models.model.embed_dim, device=self.device)]
+        if models.clip is not None:
+            rows += [self._encode_text(models.clip, text) for text, _ in subject.texts]
+            rows += [encode_whole(image, models.clip) for image in subject.images]
+        weights = [weight for _, weight in subject.texts]
+        weights += [image.weight for image in subject.images]
+        shares = torch.tensor([1 - sum(weights), *weights], device=self.device)
+        return torch.cat(rows), shares
+
+    def aim(self, jobs: Sequence[Job], subjects: Sequence[Subject]) -> Aim:
+        """Where the pictures of jobs of one `batch_key` are to go.
+
+        Raises:
+            RunError, UserError: as `load`, or prompts can't be used.
+        """
+        models, job = self.load(jobs[0]), jobs[0]
+        inits = None
+        if job.init is not None:
+            starts = [subject.init for subject in subjects if subject.init is not None]
+            pictures = [filled(start.picture, job.size) for start in starts]
+            inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(self.device)
+        if job.script != CLIP_SAMPLE.name:
+            found = [self.conditions(models, subject) for subject in subjects]
+            embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))
+            return Aim(embeds, weights, inits)
+        if models.clip is not None:
+            targets = [self.target(one, subject) for one, subject in zip(jobs, subjects)]
+            return Aim(torch.cat(targets), inits=inits)
+        if (dim := getattr(models.model, "embed_dim", None)) is None:
+            return Aim(None, inits=inits)
+        return Aim(torch.zeros(len(jobs), dim, device=self.device), inits=inits)
 
     def draw(self, job: Job) -> Image:
         """The picture of a job.
@@ -206,7 +208,8 @@ class Studio:
         Raises:
             RunError, UserError: a file can't be had or used, or a prompt can't.
         """
-        return self.draw_batch([job], [open_subject(job.prompts, job.images)])[0]
+        subject = open_subject(job.prompts, job.images, job.init, job.prompt_weight)
+        return self.draw_batch([job], [subject])[0]
 
     def draw_batch(
         self,
@@ -228,15 +231,14 @@ class Studio:
             ValueError: they have no `batch_key` in common.
         """
         if len({job.batch_key for job in jobs}) > 1:
-            raise ValueError("jobs of one batch have model, method, steps and eta in common")
-        targets = [self.target(job, subject) for job, subject in zip(jobs, subjects)]
-        at_once = guidance.CUTOUTS // 4 if self._checkpointing else guidance.CUTOUTS
+            raise ValueError("jobs of one batch have model, method, steps, eta and more in common")
         drawn = sample(
             jobs,
             self.load(jobs[0]),
-            torch.cat(targets),
+            self.aim(jobs, subjects),
             callback,
-            cutouts_at_once=at_once,
+            cutouts_at_once=FEW_CUTOUTS if self._checkpointing else None,
+            rows_at_once=self._cfg_batch,
             disable=disable,
         )
         if not drawn.isfinite().all():

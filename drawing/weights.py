@@ -11,17 +11,10 @@ from .shell import RunError
 
 
 class Files(NamedTuple):
-    """A diffusion model's file and its CLIP's."""
+    """A diffusion model's file and its CLIP's, None where no job asks CLIP anything."""
 
     model: Path
-    clip: Path
-
-
-def clip_of(job: Job) -> str:
-    """The name of the CLIP that a job's model is conditioned on."""
-    clip = store.cards()[job.model].clip
-    assert clip is not None  # every model that can be drawn with has one
-    return clip
+    clip: Path | None
 
 
 def find_files(job: Job) -> Files:
@@ -32,10 +25,13 @@ def find_files(job: Job) -> Files:
     """
     try:
         model = job.checkpoint or store.obtain(job.model)
-        clip = job.clip_checkpoint or store.obtain(clip_of(job), [store.CLIP_CACHE.expanduser()])
+        clip: str | Path | None = None
+        if job.asks_clip:
+            cached = [store.CLIP_CACHE.expanduser()]
+            clip = job.clip_checkpoint or store.obtain(job.clip, cached)
     except store.CheckpointError as error:
         raise RunError(error) from None
-    return Files(Path(model), Path(clip))
+    return Files(Path(model), None if clip is None else Path(clip))
 
 
 class Hashes:
@@ -46,13 +42,14 @@ class Hashes:
 
     def start(self, files: Files) -> None:
         """Begins with those that are not begun yet."""
-        missing = [path for path in files if path not in self._found]
+        missing = [path for path in files if path is not None and path not in self._found]
         if missing:
             threads = ThreadPoolExecutor(len(missing))
             self._found |= {path: threads.submit(store.sha256, path) for path in missing}
             threads.shutdown(wait=False)
 
-    def of(self, files: Files) -> tuple[str, str]:
+    def of(self, files: Files) -> tuple[str, str | None]:
         """The hashes of the model's file and of CLIP's; waits for them if need be."""
         self.start(files)
-        return self._found[files.model].result(), self._found[files.clip].result()
+        clip = None if files.clip is None else self._found[files.clip].result()
+        return self._found[files.model].result(), clip

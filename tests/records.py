@@ -11,8 +11,6 @@ from drawing.record import Sources, record
 SOURCES = Sources(
     model_sha256="a05dd37d" + "0" * 56,
     clip_sha256="912732a1" + "0" * 56,
-    width=64,
-    height=48,
     torch_version="2.14.0",
     version="0.1.0",
 )
@@ -23,6 +21,7 @@ JOB = Job(
     steps=50,
     eta=0.5,
     clip_guidance_scale=500,
+    size=(64, 48),
     seed=7,
 )
 TEXTS = (("red apple", 1.0), ("fog, thick", -0.5), ("morning: 7 o'clock\nlight", 2.25))

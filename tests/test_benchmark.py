@@ -53,7 +53,7 @@ def test_the_baseline_does_the_same_work():
     ):
         y = x.clone().requires_grad_()
         v = model(y, t, embed)
-        grad = make(clip_model, 50.0, noise.streams([0, 1]))(y, t, y - v, embed)
+        grad = make(clip_model, embed, 50.0, noise.streams([0, 1]))(y, t, y - v)
         found.append((v.detach(), grad))
     (ours, our_grad), (theirs, their_grad) = found
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)

@@ -8,7 +8,8 @@ import torch
 from conftest import run_python
 
 from diffusion.models.blocks import ConvBlock
-from drawing.studio import Models, compile_models
+from drawing.draw import Models
+from drawing.studio import compile_models
 
 CUDA = torch.device("cuda")  # nothing is put there
 

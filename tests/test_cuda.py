@@ -20,8 +20,9 @@ from compute.convolution import pack
 from diffusion import noise, utils
 from diffusion.methods import METHODS, STOCHASTIC
 from diffusion.models.blocks import Style, unet, use_checkpointing
+from drawing.draw import Aim, Models, sample
 from drawing.job import Job
-from drawing.studio import Models, load_model, sample
+from drawing.studio import load_model
 
 HALF, FULL = torch.float16, torch.float32
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
@@ -82,19 +83,18 @@ def draw(
     method: str,
     scale: float,
     batch: int,
-    cutouts_at_once: int = guidance.CUTOUTS,
+    cutouts_at_once: int | None = None,
+    cutn: int = 16,
 ) -> list[Call]:
     """What two steps of a batch ask of the device."""
-    jobs = [
-        Job(["a"], model="emoji_64", method=method, steps=2, clip_guidance_scale=scale, seed=i)
-        for i in range(batch)
-    ]
+    options = {"model": "emoji_64", "method": method, "steps": 2, "cutn": cutn}
+    jobs = [Job(["a"], **options, clip_guidance_scale=scale, seed=i) for i in range(batch)]
     told: list[dict[str, Any]] = []
     with running(cuda):
         targets = torch.empty(batch, models.clip.visual.output_dim, device=CUDA)
         cuda.calls.clear()
         out = sample(
-            jobs, models, targets, told.append, cutouts_at_once=cutouts_at_once, disable=True
+            jobs, models, Aim(targets), told.append, cutouts_at_once=cutouts_at_once, disable=True
         )
     assert (out.shape, out.dtype, out.device) == ((batch, *models.model.shape), FULL, CUDA)
     for info in told:
@@ -197,9 +197,8 @@ def test_autocast_is_pytorchs(cuda):
 
 @pytest.mark.parametrize("batch, scale", [(1, 0.0), (2, 500.0)])
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_waits_in_its_loop(cuda, short, monkeypatch, method, batch, scale):
-    monkeypatch.setattr(guidance, "CUTOUTS", 2)
-    loop = in_loop(draw(cuda, short, method, scale, batch))
+def test_no_method_waits_in_its_loop(cuda, short, method, batch, scale):
+    loop = in_loop(draw(cuda, short, method, scale, batch, cutn=2))
     assert faults(loop) == []
     # Nothing goes to the device but the fresh noise between two steps.
     assert copies(loop) == (method in STOCHASTIC)
@@ -324,9 +323,9 @@ def test_pictures_in_fp16_are_those_in_fp32(on_cpu, scale):
     ]
     target = targets(on_cpu, ["fox"])
     fp16 = Fp16(on_cpu.model, on_cpu.clip.visual)
-    expected = sample(jobs, on_cpu, target, disable=True)
+    expected = sample(jobs, on_cpu, Aim(target), disable=True)
     with fp16.rounding():
-        found = sample(jobs, on_cpu, target, disable=True)
+        found = sample(jobs, on_cpu, Aim(target), disable=True)
     grey_levels = (found.clamp(-1, 1) - expected.clamp(-1, 1)).abs() * 127.5
     # Over several seeds and methods it was 0.03 to 0.1 on average, and under 2 for all pixels but
     # a thousandth.
@@ -338,11 +337,12 @@ def test_pictures_in_fp16_are_those_in_fp32(on_cpu, scale):
 def test_the_gradient_in_fp16_is_that_in_fp32(on_cpu, t):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     times = torch.full((2,), t)
-    extra_args = on_cpu.model.conditions(targets(on_cpu, ("red apple", "fox")))
+    target = targets(on_cpu, ("red apple", "fox"))
+    extra_args = on_cpu.model.conditions(target)
     fp16 = Fp16(on_cpu.model, on_cpu.clip.visual)
     found = []
     for context in (nullcontext(), fp16.rounding()):
-        cond_fn = guidance.make_cond_fn(on_cpu.clip, 500.0, noise.streams([1, 2]))
+        cond_fn = guidance.make_cond_fn(on_cpu.clip, target, 500.0, noise.streams([1, 2]))
         with context:
             start = x.clone().requires_grad_()
             v = on_cpu.model(start, times, **extra_args)

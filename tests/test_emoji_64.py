@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from checkpoints import store, tensors
-from drawing.studio import sample
+from drawing.draw import Aim, sample
 from training import clip, data, evaluate
 
 FILES = ("emoji_64", "emoji_64_clip")
@@ -78,7 +78,7 @@ def test_the_sketch_is_drawn_once_a_run(models):
     drawn = []
     hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
     jobs = evaluate.jobs(["fox", "fox"], 50.0, [0, 1], steps=3)
-    sample(jobs, models, clip.embed_texts(clip_model, ["fox", "fox"]))
+    sample(jobs, models, Aim(clip.embed_texts(clip_model, ["fox", "fox"])))
     assert [list(sketch.shape) for sketch in drawn] == [[2, 3, 32, 32]]
     x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
     assert torch.equal(model(x, t, **model.conditions(embed)), model(x, t, embed))

@@ -57,8 +57,8 @@ def test_guidance_in_parts_is_guidance_at_once(clip_tiny_tensors):
     for at_once in (16, 4):
         x = start.clone().requires_grad_()
         streams = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-        cond_fn = make_cond_fn(model, 500.0, streams, at_once)
-        grads.append(cond_fn(x, torch.ones(2), x * 0.5, clip_embed=embed))
+        cond_fn = make_cond_fn(model, embed, 500.0, streams, at_once=at_once)
+        grads.append(cond_fn(x, torch.ones(2), x * 0.5))
     # The loss as it is defined, in one piece.
     streams = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     x = start.clone().requires_grad_()

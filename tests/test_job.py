@@ -67,7 +67,7 @@ def test_method_and_eta(given, settled):
         ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
         ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
         ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
-        ({"model": "x"}, "no model 'x': there are cc12m_1, emoji_64"),
+        ({"model": "x"}, "no model 'x' for clip_sample.py: there are cc12m_1, cc12m_1_cfg, "),
         ({"method": "euler"}, "no method 'euler': there are ddpm, ddim, "),
         ({"steps": 0}, "steps: '0' is not a whole number of at least 1"),
         ({"steps": 10**6 + 1}, "steps: 1000001 are too many; take 1000000 at most"),

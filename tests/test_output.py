@@ -34,7 +34,7 @@ from drawing.job import Job
 from drawing.prompts import Subject
 from drawing.record import Sources, record
 
-sources = Sources("a" * 64, "b" * 64, 24, 24, "2")
+sources = Sources("a" * 64, "b" * 64, "2")
 paths = naming.paths(sys.argv[1] + "/made/{i:03}.png", 200, 5)
 output.prepare(paths)
 for i, path in enumerate(paths):

@@ -15,6 +15,7 @@ def test_record():
         "program": "v-diffusion",
         "version": "0.1.0",
         "torch": "2.14.0",
+        "script": "clip_sample",
         "prompts": [
             {"text": "red apple", "weight": 1.0},
             {"text": "fog, thick", "weight": -0.5},
@@ -31,11 +32,17 @@ def test_record():
         "steps": 50,
         "eta": 0.5,
         "clip_guidance_scale": 500.0,
+        "cutn": 16,
+        "cut_pow": 1.0,
+        "init": None,
+        "starting_timestep": None,
+        "max_timestep": None,
         "width": 64,
         "height": 48,
         "command": shlex.join(
             ["./clip_sample.py", "--model", "emoji_64", "--steps", "50", "--eta", "0.5"]
-            + ["--clip-guidance-scale", "500.0", "--images", "http://localhost/a,b.png:1.5"]
+            + ["--clip-guidance-scale", "500.0", "--size", "64", "48"]
+            + ["--images", "http://localhost/a,b.png:1.5"]
             + ["--seed", "7", "-n", "1", "--", *JOB.prompts]
         ),
     } == RECORD
@@ -44,7 +51,7 @@ def test_record():
 def test_the_command_is_one_line_of_a_shell():
     job = Job(images=["it's.png:1.5"], model="emoji_64", method="plms", steps=9, checkpoint="a b")
     assert job.command() == (
-        "./clip_sample.py --model emoji_64 --steps 9 --method plms --eta 0.0 --clip-guidance-scale "
+        "./clip_sample.py --model emoji_64 --steps 9 --method plms --clip-guidance-scale "
         """50.0 --checkpoint 'a b' --images 'it'"'"'s.png:1.5' --seed 0 -n 1"""
     )
 

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from checkpoints import store
 from CLIP import clip
 from CLIP.model import CLIP
+from drawing.draw import Aim, Models, sample
 from drawing.job import Job
-from drawing.studio import Models, load_model, sample
+from drawing.studio import load_model
 
 from . import data
 from .clip import embed_images, embed_texts, to_tensor
@@ -69,7 +70,7 @@ def draw(models: Models, asked: Sequence[Job]) -> Tensor:
     for i in tqdm(range(0, len(asked), BATCH), desc="drawing", disable=None):
         some = asked[i : i + BATCH]
         target = embed_texts(models.clip, [job.prompts[0] for job in some])
-        out.append((sample(some, models, target).clamp(-1, 1) + 1) / 2)
+        out.append((sample(some, models, Aim(target)).clamp(-1, 1) + 1) / 2)
     return torch.cat(out)
 
 

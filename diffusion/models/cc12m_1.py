@@ -14,6 +14,7 @@ class CC12M1Model(nn.Module):
 
     shape = (3, 256, 256)
     clip_model = "ViT-B/16"
+    embed_dim = 512
     min_t = 0.0
     max_t = 1.0
     size_multiple = 64  # six levels below the first, each of half its size
@@ -22,7 +23,8 @@ class CC12M1Model(nn.Module):
         super().__init__()
         self.mapping_timestep_embed = FourierFeatures(128)
         self.mapping = nn.Sequential(
-            LinearBlock(512 + 128, 1024, 1024), LinearBlock(1024, 1024, 1024, is_last=True)
+            LinearBlock(self.embed_dim + 128, 1024, 1024),
+            LinearBlock(1024, 1024, 1024, is_last=True),
         )
         self.timestep_embed = FourierFeatures(16)
         self.net = unet(

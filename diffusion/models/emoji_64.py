@@ -48,6 +48,7 @@ class Emoji64Model(nn.Module):
 
     shape = (3, 64, 64)
     clip_model = "emoji_64_clip"
+    embed_dim = EMBED_DIM
     min_t = 0.0
     max_t = 1.0
     size_multiple = 8

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Classifier-free guidance: pictures of words and pictures, without CLIP's eye on each step."""
+
+from __future__ import annotations
+
+from drawing import shell
+
+if __name__ == "__main__":  # before anything that takes time
+    shell.begin("cfg_sample.py")
+
+import sys
+
+from checkpoints.console import Parser
+from drawing import arguments, program
+from drawing.scripts import CFG_SAMPLE
+
+WEIGHTS = """A prompt's weight stands after a colon, 'a fox:2'; without one it is 3. The network is
+asked once for each prompt and once without words, and the last answer's weight is 1 less the sum of
+the others. So a weight of 1 is the model's own idea of a prompt; more is that driven further from
+what it would draw without words, 0 is as if the prompt were not there, and a negative one leads
+away from it. The weights of several prompts add up: two of 1.5 are as strong as one of 3."""
+
+
+def build_parser() -> Parser:
+    """The options."""
+    return arguments.add_all(Parser(description=__doc__, epilog=WEIGHTS), CFG_SAMPLE)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the program and returns its exit status."""
+    return program.run(build_parser(), CFG_SAMPLE, argv)
+
+
+def command() -> int:
+    """The console command."""
+    shell.begin("cfg-sample")
+    return shell.end(main())
+
+
+if __name__ == "__main__":
+    sys.exit(shell.end(main()))

@@ -1,0 +1,97 @@
+"""A script from its command line to its exit status. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from checkpoints import store
+from checkpoints.console import Parser, shown
+
+from .job import Job, JobError, merged
+from .jobfile import open_jobs, order_of, read_orders
+from .naming import check_file
+from .ranks import this_rank
+from .request import How, Keep, Order, Request
+from .scripts import SCRIPTS, Script
+from .shell import UserError, exit_status
+
+
+def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> Request:
+    """What a command line of a script asks for.
+
+    Raises:
+        UserError: it is mistaken. What the parser itself finds ends the program.
+    """
+    options = vars(parser.parse_args(argv))
+    told = [field.name for field in fields(How) if field.name in options]
+    how = How(**{name: options.pop(name) for name in told})
+    jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
+    keep = Keep(
+        resume=options.pop("resume"),
+        metadata=not options.pop("no_metadata"),
+        preview=options.pop("preview"),
+        grid=None if grid is None else check_file("--grid", grid),
+    )
+    if keep.resume and not keep.metadata:
+        raise UserError("--resume needs what --no-metadata leaves out: how the images were made")
+    if jobs is not None and again:
+        raise UserError("--jobs and --again: take one of the two")
+    options["script"] = script.name
+    if jobs is not None:
+        file = open_jobs(jobs, alone=this_rank().of == 1)
+        return Request(read_orders(file, jobs, options), how, keep, lines=True)
+    if again:
+        orders = [order_again(path, options) for path in again]
+        return Request(orders, how, keep, sources=tuple(map(Path, again)))
+    return Request([order_of(options)], how, keep)
+
+
+def order_again(path: str, changes: dict[str, Any]) -> Order:
+    """The order of a picture that was drawn before, with changes.
+
+    Raises:
+        UserError: it doesn't say how it was drawn, or there is no such job.
+    """
+    from . import metadata  # imports Pillow
+    from .record import job_of
+
+    def unsaid() -> UserError:
+        remedy = "name an image that this program has written with its metadata"
+        return UserError(f"--again: {shown(path)} does not say how it was made; {remedy}")
+
+    try:
+        record = metadata.read(Path(path))
+    except OSError as error:
+        raise UserError(f"--again: {shown(path)}: {error.strerror or error}") from None
+    if record is None:
+        raise unsaid()
+    try:
+        job = job_of(record)
+        if job.script != changes["script"]:
+            text = f"--again: {shown(path)} was made by {job.script}.py; give it to that"
+            raise UserError(text)
+        script = SCRIPTS[job.script]
+        options = {f.name: getattr(job, f.name) for f in fields(Job) if script.has(f.name)}
+        if "model" in changes:  # another model has a size and a CLIP of its own
+            side = store.cards()[job.model].side
+            options |= {"clip": None, "size": None if job.size == (side, side) else job.size}
+    except JobError as error:
+        raise UserError(f"--again: {shown(path)}: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        raise unsaid() from None
+    return order_of(merged(options, changes))
+
+
+def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
+    """Draws what a command line asks for and returns the exit status."""
+
+    def draw() -> None:
+        request = read_request(parser, argv, script)
+        from .run import run  # what it imports takes longer than to find a mistake
+
+        run(request)
+
+    return exit_status(parser.prog, draw)
