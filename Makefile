@@ -3,12 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROMPT ?= red apple
+export PROMPT ?= red apple
 
 .PHONY: sample test quick lint benchmark clean
 
 sample: $(VENV)/installed
-	$(BIN)/python clip_sample.py "$(PROMPT)" --model emoji_64 --seed 0
+	$(BIN)/python clip_sample.py "$$PROMPT" --model emoji_64 --seed 0
 
 test: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

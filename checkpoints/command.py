@@ -28,12 +28,15 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     fetch.add_argument("names", nargs="+", metavar="NAME", type=card_name)
     verify = commands.add_parser("verify", help="check the SHA-256 of what is on disk")
     verify.add_argument("names", nargs="*", metavar="NAME", type=card_name)
+    change = commands.add_parser("convert", help="write a file's tensors in another format")
+    change.add_argument("source", metavar="A", type=Path, help="a .pth, .pt or .safetensors")
+    change.add_argument("target", metavar="B", type=Path, help="likewise; its suffix is the format")
     return parser.parse_args(argv)
 
 
 def folders(card: Card) -> list[Path]:
     """Where a file may be, besides checkpoints/."""
-    return [store.CLIP_CACHE.expanduser()] if card.kind == "clip" else []
+    return [store.at_home(store.CLIP_CACHE)] if card.kind == "clip" else []
 
 
 def row(card: Card) -> tuple[str, str, str, str]:
@@ -59,12 +62,29 @@ def fetch(names: Sequence[str]) -> int:
     """Prints the path of each file; where one can't be had, goes on with the next."""
     status = 0
     for name in names:
+        card = store.cards()[name]
         try:
-            say(store.obtain(name, folders(store.cards()[name])))
+            there = store.locate(card, folders(card))
+            if there is not None:  # what is fetched is checked on the way
+                store.verify(card, there)
+            say(there or store.obtain(name, folders(card)))
         except CheckpointError as error:
             note(str(error))
             status = 1
     return status
+
+
+def convert(source: Path, target: Path) -> int:
+    """Prints the path of the new file."""
+    from .convert import convert  # imports torch
+
+    try:
+        convert(source, target)
+    except CheckpointError as error:
+        note(str(error))
+        return 1
+    say(target)
+    return 0
 
 
 def verify(names: Sequence[str]) -> int:
@@ -102,6 +122,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         if args.command == "fetch":
             require(prog or "checkpoints", "requests", "tqdm", "filelock")
             status = fetch(args.names)
+        elif args.command == "convert":
+            require(prog or "checkpoints", "torch", "safetensors")
+            status = convert(args.source, args.target)
         elif args.command == "verify":
             status = verify(args.names)
         else:

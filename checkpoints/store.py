@@ -43,8 +43,7 @@ class Card:
         clip: of a diffusion model, the card of the CLIP that it is conditioned on.
         side: of a diffusion model, the width and height of its pictures.
         multiple: what other widths and heights have to be a multiple of.
-        unprompted: of a diffusion model that takes an embedding, whether it has learned to draw
-            without one: all zeros.
+        unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
     """
 
@@ -78,24 +77,22 @@ def cards() -> dict[str, Card]:
 
 
 def home() -> Path:
-    """The folder that files are fetched to, and looked for in first.
-
-    The one that `V_DIFFUSION_CHECKPOINTS` names; else checkpoints/ of a checkout; else, where the
-    package is installed and may not be written to, one in the user's cache folder.
+    """The folder that files are fetched to, and looked for in first: what V_DIFFUSION_CHECKPOINTS
+    names; else checkpoints/ of a checkout; else, of an installed package, one in the user's cache.
     """
     if named := os.environ.get(ELSEWHERE):
-        return Path(named).expanduser()
+        return at_home(named)
     if CHECKOUT:
         return FOLDER
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "v-diffusion"
+    return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "v-diffusion"
+
+
+def at_home(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # without an exception where nobody knows the home
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """The SHA-256 of a file, in hexadecimal. Raises OSError where it can't be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -272,8 +269,8 @@ def obtain(
 ) -> Path:
     """The file of a card, fetched if it is nowhere on disk.
 
-    The hash of a file that was there is checked where it is a CLIP's, which may be opened as a
-    TorchScript archive. Of the others only the size is: they are read as tensors and nothing else.
+    The hash of a file that was there is checked where it is a CLIP's, which may be a TorchScript
+    archive. Of the others only the size is: they are read as tensors and nothing else.
 
     Args:
         name: the card's name.

@@ -18,6 +18,7 @@ ZIP = b"PK\x03\x04"
 # The pickle that opens a file of torch.save in its format before 1.6, and how many open it in all.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_PICKLES = 5
+SAFE = re.compile(rb".{6}\0\0\s*\{", re.DOTALL)  # a length in 8 bytes, then JSON
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|\?xml)", re.IGNORECASE)
 
 
@@ -25,7 +26,7 @@ def read(path: str | Path, torchscript: bool = False) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU, mapped from the disk where its format allows.
 
     Args:
-        path: a state dict that torch.save wrote.
+        path: a state dict that torch.save or safetensors wrote.
         torchscript: whether the file may be a TorchScript archive. Those hold code, so the file has
             to be one whose hash was checked, or one that the user named.
 
@@ -47,7 +48,21 @@ def read(path: str | Path, torchscript: bool = False) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: a web page (HTML), not a checkpoint")
     if head.startswith(ZIP):
         return read_zip(path, torchscript)
+    if SAFE.match(head):
+        return read_safe(path)
     return read_legacy(path, head)
+
+
+def read_safe(path: Path) -> dict[str, Tensor]:
+    """Reads what the safetensors library wrote: mapped, and nothing but tensors."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            return plain(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        text = one_line(error)
+        raise CheckpointError(f"{path}: truncated or damaged safetensors: {text}") from None
 
 
 def read_zip(path: Path, torchscript: bool) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     if gpus and name in (None, "cuda"):
         return torch.device(name if name and len(gpus) == 1 else gpus[local_rank % len(gpus)])
     try:
-        device = torch.device(name or found[0])
+        device = torch.device(found[0] if name is None else name)
     except RuntimeError:
         device = None
     names = {name for one in found for name in (one, one.split(":")[0])}

@@ -181,6 +181,9 @@ def settled(job: Job) -> dict[str, Any]:
     for name, value in own.items():
         if value is not None and name not in ("seed", "script") and not script.has(name):
             raise JobError(f"{name.replace('_', ' ')}: {script.name}.py has no such option")
+    for name in ("checkpoint", "clip_checkpoint", "init"):
+        if own[name] == "":
+            raise JobError(f"{name.replace('_', ' ')}: the name is empty")
     for name in ("prompts", "images"):
         own[name] = texts(name, own[name])
     for name, parse in NUMBERS.items():

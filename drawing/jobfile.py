@@ -56,6 +56,8 @@ def options_of(text: str) -> dict[str, Any]:
     Raises:
         UserError: it is a broken or another JSON object.
     """
+    if text == "null" or text[0] in '["':
+        raise UserError("no JSON object: a line is one, or a text prompt as it is, not in quotes")
     if not text.startswith("{"):
         return {"prompts": [text]}
     try:

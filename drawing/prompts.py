@@ -37,7 +37,7 @@ def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
 def write_prompt(text: str, weight: float, default_weight: float = 1.0) -> str:
     """The prompt that `parse_prompt` splits into this text and weight."""
     plain = parse_prompt(text, default_weight) == (text, weight)
-    return text if plain else f"{text}:{weight!r}"
+    return text if plain else f"{text}:{repr(weight).removesuffix('.0')}"
 
 
 class Opened(NamedTuple):

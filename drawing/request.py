@@ -1,12 +1,13 @@
 """What a person asks for: jobs and where their pictures go, and how and where to draw them."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from .job import LAST_SEED, Job
-from .prompts import Subject, open_subject
+from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
 
 
@@ -36,6 +37,13 @@ class Order:
         return open_subject(
             self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight
         )
+
+    @cached_property
+    def inputs(self) -> frozenset[Path]:
+        """The real paths of the pictures that the job is given, as far as they are files."""
+        names = [parse_prompt(image)[0] for image in self.job.images]
+        names += [] if self.job.init is None else [self.job.init]
+        return frozenset(Path(os.path.realpath(name)) for name in names if "\0" not in name)
 
     def __post_init__(self) -> None:
         """

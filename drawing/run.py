@@ -109,10 +109,11 @@ class Run:
         sources = {path.resolve() for path in self.request.sources}
         grid = self.keep.grid and self.keep.grid.resolve()
         for task in single(self.request.orders, self.refuse):
-            if task is not None and (sources or grid):
+            if task is not None and (sources or grid or task.order.inputs):
                 where = task.path.resolve()
-                if where in sources:
-                    why = f"{shown(task.path)} is what --again draws again; give another name"
+                if where in sources or where in task.order.inputs:
+                    what = "what --again draws again" if where in sources else "a picture to use"
+                    why = f"{shown(task.path)} is {what}; give another name"
                     self.refuse(task.order.line, bad_pattern(task.order.output, why))
                     continue
                 if where == grid:

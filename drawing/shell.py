@@ -1,6 +1,6 @@
 """How the programs talk to a shell: numbers in range, one line for a mistake, exit statuses.
 
-0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C.
+0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import NoReturn
 from checkpoints.console import Unheard, leave_stdout, note, require
 
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
 MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
 
@@ -91,10 +92,17 @@ def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def terminate(*_: object) -> NoReturn:
+    """A handler of SIGTERM for while files are written: the same clean-up, with its own status."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.exit(TERMINATED)
+
+
 def clean_up_on_interrupt() -> None:
     """Goes over from `leave_at_once` to `interrupt`, if the program has set the former."""
     if signal.getsignal(signal.SIGINT) is leave_at_once:
         signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def exit_status(program: str, run: Callable[[], None]) -> int:

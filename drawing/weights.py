@@ -27,7 +27,7 @@ def find_files(job: Job) -> Files:
         model = job.checkpoint or store.obtain(job.model)
         clip: str | Path | None = None
         if job.asks_clip:
-            cached = [store.CLIP_CACHE.expanduser()]
+            cached = [store.at_home(store.CLIP_CACHE)]
             clip = job.clip_checkpoint or store.obtain(job.clip, cached)
     except store.CheckpointError as error:
         raise RunError(error) from None

@@ -5,8 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import DATA
 from PIL import Image
+from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
+
+from CLIP import clip
+from drawing.draw import Models
+from drawing.studio import load_model
 
 CASES = json.loads((DATA / "e2e" / "e2e.json").read_text())
 
@@ -29,3 +35,23 @@ def test_the_picture_is_the_originals(
     ours, theirs = levels(tmp_path / "out_00000.png"), levels(DATA / "e2e" / expected)
     off = np.abs(ours - theirs)
     assert (off <= 1).mean() >= 0.999
+
+
+@pytest.fixture(scope="module")
+def cc12m(cc12m_1_file, clip_vit_b_16_file) -> Lent:
+    """The stand-ins of CC12M_1 and of its CLIP; cc12m_1_cfg's are the same."""
+    cpu = torch.device("cpu")
+    clip_model, _ = clip.load(clip_vit_b_16_file, cpu)
+    model = load_model("cc12m_1", cc12m_1_file, cpu)
+    return Lent(Models(model, clip_model.requires_grad_(False)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [case for case in LATER if model_of(case).startswith("cc12m_1")],
+    ids=lambda case: " ".join([case["script"], *case["argv"]]),
+)
+def test_the_picture_is_the_later_releases(case, cc12m, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert share_within_one_level(order_of(case, tmp_path), cc12m, case) >= 0.999

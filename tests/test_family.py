@@ -5,10 +5,13 @@ import pytest
 import torch
 from conftest import assert_gradients_agree, manifest
 from standin_weights import RECIPES, state_dict
+from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from checkpoints import store
+from CLIP import clip
 from compute.convolution import can_pack, pack
 from diffusion import get_model, get_models, utils
+from drawing.draw import Models
 
 NUMBERS = {
     "danbooru_128": 564_880_395,
@@ -56,9 +59,14 @@ def test_at_time_0_a_model_fed_log_snr_is_asked_at_its_first_time():
     assert fed.isfinite().all() and fed[0] == fed[1]
 
 
+@pytest.fixture(scope="module")
+def clip_vit_b_16(clip_vit_b_16_file):
+    return clip.load(clip_vit_b_16_file, "cpu")[0].requires_grad_(False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NUMBERS)
-def test_they_compute_the_originals_numbers(name, later):
+def test_they_compute_the_originals_numbers(name, later, clip_vit_b_16, tmp_path, monkeypatch):
     with torch.device("meta"):
         model = get_model(name)()
     model.load_state_dict(state_dict(manifest(name), **RECIPES[name]), strict=True, assign=True)
@@ -81,3 +89,8 @@ def test_they_compute_the_originals_numbers(name, later):
         if wants_grad:
             (grad,) = torch.autograd.grad(v.square().mean(), x)
             assert_gradients_agree(grad[..., 3::8, 5::8], later[f"unet/{name}/{i}/grad"])
+    monkeypatch.chdir(tmp_path)
+    studio = Lent(Models(model, clip_vit_b_16))
+    for case in LATER:
+        if model_of(case) == name:  # with the same weights, which take long to make
+            assert share_within_one_level(order_of(case, tmp_path), studio, case) >= 0.999

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,6 +176,7 @@ def test_make_grid(tmp_path):
         (("text.png",), "text.png is no image, or damaged or truncated"),
         (("a.png", "b.png"), "no contact sheet: image 2 has the size (3, 4) and the first has"),
         (("a.png", "-o", "x.gif"), "--output: x.gif: its end says no format; there are .png"),
+        (("a.png", "-o", "a.png"), "--output: a.png: it is one of the images; give another name"),
         (("a.png", "--nrow", "0"), "argument --nrow: '0' is not a whole number of at least 1"),
         (("a.png", "--nrow", "100000000000"), "no contact sheet: it would be too large; take a"),
         (("p.png", "-o", "x.jpg"), "no contact sheet: x.jpg: cannot write mode RGBA as JPEG"),
@@ -191,6 +193,21 @@ def test_mistakes_of_make_grid(tmp_path, arguments, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"make_grid.py: {message}")
     assert sorted(os.listdir(tmp_path)) == there
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
+def test_sigterm_leaves_no_preview(tmp_path):
+    command = [sys.executable, ROOT / "clip_sample.py", "owl", *QUICK, "--steps", "100000"]
+    with subprocess.Popen(
+        [*command, "--preview", "1"], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as run:
+        while not (tmp_path / "out_00000.png.preview.png").exists():
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.terminate()
+        _, said = run.communicate(timeout=600)
+    assert (run.returncode, said) == (143, b"Using device: cpu\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

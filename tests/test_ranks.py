@@ -60,6 +60,8 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [str(pick_device(None, i)) for i in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert [str(pick_device("cuda", i)) for i in range(2)] == ["cuda:0", "cuda:1"]
+    with pytest.raises(UserError, match="--device: there is no '' here, only cuda:0, cuda:1"):
+        pick_device("")
     assert str(pick_device("cuda:1", 0)) == "cuda:1" and str(pick_device("cpu", 1)) == "cpu"
 
 

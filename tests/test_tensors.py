@@ -5,10 +5,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from checkpoints import tensors
+from checkpoints import store, tensors
+from checkpoints.convert import convert
 from checkpoints.store import CheckpointError
 
 
@@ -52,6 +54,10 @@ def message(tmp_path):
         return text.removeprefix(f"{path}: ")
 
     return read
+
+
+def safe(state_dict) -> bytes:
+    return safetensors.torch.save(state_dict)
 
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
@@ -210,3 +216,61 @@ def test_another_models_file():
 def test_a_tensor_that_no_parameter_can_be():
     state = small_state() | {"0.bias": torch.zeros(2, dtype=torch.int64)}
     assert misfit(state).startswith("net.pth: does not fit the model: ")
+
+
+def test_safetensors_are_read(tmp_path):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(safe(STATE))
+    found = tensors.read(path)
+    assert found.keys() == STATE.keys()
+    for name, tensor in STATE.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+
+
+def test_damaged_safetensors(message):
+    for cut in (40, len(safe(STATE)) - 1):
+        assert message(safe(STATE)[:cut]).startswith("truncated or damaged safetensors: ")
+
+
+@pytest.mark.parametrize("way", [("a.pth", "b.safetensors"), ("a.safetensors", "b.pth")])
+def test_convert(tmp_path, monkeypatch, way):
+    """There and back, with tensors that share memory or have gaps in it."""
+    monkeypatch.chdir(tmp_path)
+    source, target = map(Path, way)
+    row = torch.arange(12.0)
+    given = {**STATE, "row": row, "also": row, "gaps": row.view(3, 4).T}
+    if source.suffix == ".pth":
+        torch.save(given, source)
+    else:
+        source.write_bytes(
+            safe({name: tensor.clone().contiguous() for name, tensor in given.items()})
+        )
+    convert(source, target)
+    found = tensors.read(target)
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+    assert found.keys() == given.keys()
+    assert target.stat().st_mode == source.stat().st_mode and len(os.listdir()) == 2
+    with pytest.raises(CheckpointError, match=f"{target} is there already; remove it, or give ano"):
+        convert(source, target)
+    with pytest.raises(CheckpointError, match="c.txt: its end says no format; there are .safetens"):
+        convert(source, Path("c.txt"))
+    with pytest.raises(CheckpointError, match="can't write none/c.pth: No such file or directory"):
+        convert(source, Path("none/c.pth"))
+    assert len(os.listdir()) == 2
+
+
+def test_the_model_that_ships_as_safetensors(clip_sample, tmp_path):
+    """Both networks; and the picture is the same."""
+    run = ("red apple", "--model", "emoji_64", "--device", "cpu", "--steps", "2", "--no-metadata")
+    for name in ("emoji_64", "emoji_64_clip"):
+        convert(store.obtain(name), tmp_path / f"{name}.safetensors")
+    assert clip_sample(*run).returncode == 0
+    files = (
+        "--checkpoint",
+        "emoji_64.safetensors",
+        "--clip-checkpoint",
+        "emoji_64_clip.safetensors",
+    )
+    done = clip_sample(*run, *files, "--output", "safe.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "safe.png").read_bytes() == (tmp_path / "out_00000.png").read_bytes()

@@ -54,6 +54,9 @@ def main() -> None:
     p.add_argument("--steps", type=int, default=unet.Recipe.steps, help="of the U-Net")
     p.add_argument("--lr", type=float, default=unet.Recipe.lr, help="the U-Net's, at its highest")
     p.add_argument(
+        "--left-out", type=float, default=unet.Recipe.left_out, help="share of conditions left out"
+    )
+    p.add_argument(
         "--on",
         action="store_true",
         help="train the U-Net that ships on, beside the CLIP that ships",
@@ -63,7 +66,7 @@ def main() -> None:
         data.draw_sheet(args.font).save(data.SHEET, optimize=True)
     pictures = data.load()
     print(f"{len(pictures)} pictures, {sum(len(p.captions) for p in pictures)} captions")
-    recipe = unet.Recipe(steps=args.steps, lr=args.lr)
+    recipe = unet.Recipe(steps=args.steps, lr=args.lr, left_out=args.left_out)
     if args.on:
         clip_model, _ = load("emoji_64_clip", device="cpu")
         clip_model.requires_grad_(False)

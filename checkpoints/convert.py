@@ -1,0 +1,58 @@
+"""A file of weights in another format."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import tensors
+from .store import CheckpointError
+
+Write = Callable[[dict[str, Tensor], Path], None]
+
+
+def write_safe(state_dict: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state_dict, path, metadata={"format": "pt"})
+
+
+def write_torch(state_dict: dict[str, Tensor], path: Path) -> None:
+    torch.save(state_dict, path)
+
+
+FORMATS: dict[str, Write] = {".safetensors": write_safe, ".pth": write_torch, ".pt": write_torch}
+
+
+def convert(source: Path, target: Path) -> None:
+    """Writes the tensors of a file into another, whose suffix says the format: whole or not at all.
+
+    Args:
+        source: what `tensors.read` reads, a TorchScript archive too.
+        target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
+
+    Raises:
+        CheckpointError: one can't be read or written, or the target is there already.
+    """
+    if target.suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise CheckpointError(f"{target}: its end says no format; there are {known}")
+    if target.exists():
+        raise CheckpointError(f"{target} is there already; remove it, or give another name")
+    found = tensors.read(source, torchscript=True)
+    # Neither format wants two names in one piece of memory, or gaps.
+    owned = {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
+    partial = target.with_name(target.name + ".partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the user has it; safetensors gives a file to him alone
+        FORMATS[target.suffix](owned, partial)
+        partial.chmod(mode)
+        os.replace(partial, target)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or tensors.one_line(error)
+        raise CheckpointError(f"can't write {target}: {reason}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""Whole runs of the original's scripts: their commands, and the pictures that they wrote."""
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import DATA
+from PIL import Image
+
+from drawing import Studio
+from drawing.draw import Models
+from drawing.program import read_request
+from drawing.request import Order
+from drawing.scripts import SCRIPTS
+
+LATER = json.loads((DATA / "later" / "later.json").read_text())
+
+
+def model_of(case: dict[str, Any]) -> str:
+    """The model that a case is drawn with."""
+    argv = case["argv"]
+    if "--model" in argv:
+        return argv[argv.index("--model") + 1]
+    return "cc12m_1" if case["script"] == "clip_sample.py" else "cc12m_1_cfg"
+
+
+def order_of(case: dict[str, Any], folder: Path) -> Order:
+    """What a case's command asks for, in a folder that gets the pictures that it names."""
+    for name in ("later/init.png", "e2e/prompt.png"):
+        shutil.copy(DATA / name, folder)
+    name = case["script"].removesuffix(".py")
+    parser = importlib.import_module(name).build_parser()
+    (order,) = read_request(parser, case["argv"], SCRIPTS[name]).orders
+    assert isinstance(order, Order)
+    return order
+
+
+def share_within_one_level(order: Order, studio: Studio, case: dict[str, Any]) -> float:
+    """How many of a drawn picture's values are the original's to one grey level."""
+    (picture,) = studio.draw_batch([order.job], [order.subject], disable=True)
+    (expected,) = case["images"]
+    theirs = np.asarray(Image.open(DATA / "later" / expected)).astype(int)
+    ours = np.asarray(picture).astype(int)
+    assert ours.shape == theirs.shape
+    return float((np.abs(ours - theirs) <= 1).mean())
+
+
+class Lent(Studio):
+    """A studio with models that are there already."""
+
+    def __init__(self, models: Models) -> None:
+        super().__init__("cpu")
+        self.models = models
+
+    def load(self, job: object) -> Models:
+        return self.models
