@@ -249,7 +249,7 @@ def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         # The first of ours that is imported after that line.
-        while "drawing.naming" not in process.stderr.readline():
+        while "drawing.jobfile" not in process.stderr.readline():
             assert process.poll() is None
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)

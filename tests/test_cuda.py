@@ -87,7 +87,8 @@ def draw(
     cutn: int = 16,
 ) -> list[Call]:
     """What two steps of a batch ask of the device."""
-    options = {"model": "emoji_64", "method": method, "steps": 2, "cutn": cutn}
+    size = models.model.shape[1:]
+    options = {"model": "emoji_64", "method": method, "steps": 2, "cutn": cutn, "size": size}
     jobs = [Job(["a"], **options, clip_guidance_scale=scale, seed=i) for i in range(batch)]
     told: list[dict[str, Any]] = []
     with running(cuda):
@@ -219,7 +220,8 @@ def test_prompts(cuda, short):
     with running(cuda):
         cuda.calls.clear()
         text = prompts.encode_text(short.clip, "fox", CUDA)
-        image = prompts.encode_image(short.clip, picture, 64, stream, CUDA)
+        cutouts = guidance.MakeCutouts(short.clip.visual.input_resolution, 16)
+        image = prompts.encode_image(short.clip, picture, cutouts, 64, stream)
     for embeds in (text, image):
         assert (embeds.dtype, embeds.device) == (FULL, CUDA)
     # They may wait for the device.

@@ -1,12 +1,16 @@
 """Writes the card of emoji_64: figures, pictures, recipe, licence. `python -m training.card`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from PIL import Image
 
 from checkpoints import store
 from diffusion import utils
+from drawing import Job, Studio
 
 from . import clip, data, evaluate, unet
 
@@ -18,6 +22,8 @@ GRID = (
 ).split(", ")
 NEW = ("blue apple", "purple car", "pink frog", "cat and pizza", "red heart and yellow star")
 NEW_SEEDS = 6
+SIZED = ("fox", "rocket")
+MODIFIED = ("green apple", "yellow apple:2", "red heart:2", "tomato:2")
 
 TEMPLATE = Path(__file__).with_name("card.template.md")
 
@@ -31,6 +37,38 @@ def sheet(pictures: torch.Tensor, columns: int) -> Image.Image:
         corner = (i % columns * side, i // columns * side)
         out.paste(utils.to_pil_image(x * 2 - 1), corner)
     return out.resize((out.width * 2, out.height * 2), Image.Resampling.LANCZOS)
+
+
+def strip(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
+    """Pictures of any sizes in a row, at twice their size."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    out = Image.new("RGB", (width, max(picture.height for picture in pictures)), "lightgrey")
+    x = 0
+    for picture in pictures:
+        out.paste(picture, (x, 0))
+        x += picture.width + gap
+    return out.resize((out.width * 2, out.height * 2), Image.Resampling.LANCZOS)
+
+
+def draw_more() -> None:
+    """What the card shows of no words, other sizes and other words."""
+    studio = Studio("cpu")
+    model: dict[str, Any] = {"model": "emoji_64"}
+    nothing = [studio.draw(Job(seed=seed, **model)) for seed in range(8)]
+    strip(nothing).save(store.FOLDER / "emoji_64_nothing.png", optimize=True)
+    sizes = [(64, 64), (128, 64), (64, 128), (128, 128)]
+    rows = [[studio.draw(Job(word, size=size, **model)) for size in sizes] for word in SIZED]
+    strip([picture for row in rows for picture in row]).save(
+        store.FOLDER / "emoji_64_sizes.png", optimize=True
+    )
+    apple = studio.draw(Job("red apple", **model))
+    pictures = [apple]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "apple.png"
+        apple.save(path)
+        how = {**model, "script": "cfg_modify_image", "init": str(path), "method": "ddim"}
+        pictures += [studio.draw(Job(words, steps=25, **how)) for words in MODIFIED]
+    strip(pictures).save(store.FOLDER / "emoji_64_modified.png", optimize=True)
 
 
 def file_rows() -> str:
@@ -58,8 +96,8 @@ def write() -> None:
     drawn = evaluate.draw(models, evaluate.jobs(texts, own, seeds, steps, eta=eta))
     sheet(drawn, NEW_SEEDS).save(store.FOLDER / "emoji_64_new.png", optimize=True)
 
-    scales = sorted({0.0, own})
-    figures = [row for scale in scales for row in evaluate.measure(models, pictures, scale)]
+    draw_more()
+    figures = [row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way)]
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
         names=len(emoji),
@@ -75,6 +113,8 @@ def write() -> None:
         steps_trained=unet.Recipe.steps,
         batch=unet.Recipe.batch,
         image_share=unet.Recipe.image_share,
+        left_out=unet.Recipe.left_out,
+        at_once=evaluate.BATCH,
         prompts=len(data.paraphrases()),
         pictures=len(pictures),
         figures=evaluate.rows(figures),

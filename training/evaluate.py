@@ -1,6 +1,7 @@
 """Measures how often emoji_64 draws what it is asked: in pixels, and to CLIP's eye."""
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from CLIP import clip
 from CLIP.model import CLIP
 from drawing.draw import Aim, Models, sample
 from drawing.job import Job
+from drawing.prompts import parse_prompt, write_prompt
+from drawing.scripts import CFG_SAMPLE
 from drawing.studio import load_model
 
 from . import data
@@ -24,14 +27,40 @@ BATCH = 31
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way of drawing: guided by CLIP at a scale, or classifier-free with a weight.
+
+    Without CLIP's guidance, and with weight 1, the network's own idea is drawn.
+    """
+
+    guidance: float = 0.0
+    weight: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.weight is not None:
+            return f"`cfg_sample.py`, weight {self.weight:g}"
+        return f"`clip_sample.py`, guidance {self.guidance:g}"
+
+    def jobs(self, texts: Sequence[str]) -> list[Job]:
+        """A job for each text, by the defaults of the script."""
+        if self.weight is None:
+            return jobs(texts, self.guidance)
+        script = CFG_SAMPLE.name
+        prompts = [write_prompt(text, self.weight, CFG_SAMPLE.prompt_weight) for text in texts]
+        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in prompts]
+
+
+@dataclass(frozen=True)
 class Figures:
     """Shares, 0 to 1, of prompts whose picture is the one asked for."""
 
-    guidance: float
+    way: str
     prompts: str
     count: int
     nearest: float  # the nearest of all training pictures is the one
     ranked: float  # CLIP ranks its name first among all training names
+    seconds: float  # that a picture takes, in batches of BATCH
 
 
 def jobs(
@@ -69,8 +98,14 @@ def draw(models: Models, asked: Sequence[Job]) -> Tensor:
     out = []
     for i in tqdm(range(0, len(asked), BATCH), desc="drawing", disable=None):
         some = asked[i : i + BATCH]
-        target = embed_texts(models.clip, [job.prompts[0] for job in some])
-        out.append((sample(some, models, Aim(target)).clamp(-1, 1) + 1) / 2)
+        asked_of = [parse_prompt(job.prompts[0], job.prompt_weight) for job in some]
+        target = embed_texts(models.clip, [text for text, _ in asked_of])
+        aim = Aim(target)
+        if some[0].script == CFG_SAMPLE.name:
+            weights = torch.tensor([weight for _, weight in asked_of])
+            both = torch.stack([torch.zeros_like(target), target])
+            aim = Aim(both, torch.stack([1 - weights, weights]))
+        out.append((sample(some, models, aim).clamp(-1, 1) + 1) / 2)
     return torch.cat(out)
 
 
@@ -103,7 +138,7 @@ class Judge:
 def measure(
     models: Models,
     pictures: list[data.Picture],
-    guidance: float,
+    way: Way,
     every: int = 1,
 ) -> list[Figures]:
     """The figures for names, and for paraphrases of the same names: all, or `every` so many."""
@@ -111,9 +146,11 @@ def measure(
     unseen = dict(list(data.paraphrases().items())[::every])
     out = []
     for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
-        drawn = draw(models, jobs(texts, guidance))
+        begun = time.monotonic()
+        drawn = draw(models, way.jobs(texts))
+        seconds = (time.monotonic() - begun) / len(texts)
         near, ranked = (right.float().mean().item() for right in judge(drawn, list(unseen)))
-        out.append(Figures(guidance, kind, len(texts), near, ranked))
+        out.append(Figures(way.name, kind, len(texts), near, ranked, seconds))
     return out
 
 
@@ -127,31 +164,34 @@ def load() -> Models:
 
 def rows(figures: list[Figures]) -> str:
     """The figures as a Markdown table."""
-    head = "| guidance | asked by | prompts | nearest picture | CLIP's first name |\n"
-    head += "|---|---|---|---|---|\n"
+    head = "| drawn by | asked by | prompts | nearest picture | CLIP's first name | a picture |\n"
+    head += "|---|---|---|---|---|---|\n"
     return head + "".join(
-        f"| {f.guidance:g} | {f.prompts} | {f.count} | {f.nearest:.1%} | {f.ranked:.1%} |\n"
+        f"| {f.way} | {f.prompts} | {f.count} | {f.nearest:.1%} | {f.ranked:.1%} "
+        f"| {f.seconds:.2f} s |\n"
         for f in figures
     )
 
 
+def ways() -> list[Way]:
+    """Those that the card has: without help, and as both scripts draw by default."""
+    own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
+    return [Way(), Way(own), Way(weight=CFG_SAMPLE.prompt_weight)]
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
-    own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
-    p.add_argument(
-        "--guidance",
-        type=float,
-        nargs="*",
-        default=sorted({0.0, own}),
-        help="the scales to measure at",
-    )
+    p.add_argument("--guidance", type=float, nargs="*", help="scales to measure at")
+    p.add_argument("--weights", type=float, nargs="*", help="classifier-free weights")
     p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
     args = p.parse_args()
     models = load()
     pictures = data.load()
     figures = []
-    for guidance in args.guidance:
-        figures += measure(models, pictures, guidance, args.every)
+    asked = [Way(scale) for scale in args.guidance or ()]
+    asked += [Way(weight=weight) for weight in args.weights or ()]
+    for way in asked or ways():
+        figures += measure(models, pictures, way, args.every)
     print(rows(figures), end="")
 
 
