@@ -23,6 +23,7 @@ ELSEWHERE = {
     "spherical_dist_loss": "CLIP.guidance",
     "devices": "drawing.devices",
     "pick_device": "drawing.devices",
+    "resize_and_center_crop": "drawing.pictures",
     "load_model": "drawing.studio",
 }
 

@@ -169,8 +169,7 @@ def modify(
     assert aim.embeds is not None and aim.weights is not None and aim.inits is not None
     way, back = len(steps) - 1, steps.flip(0)[:-1]
     of = way + len(back)
-    silent, no_words = conditioned(job, model, Aim(aim.embeds[:1], aim.weights[:1]), rows_at_once)
-    del silent
+    _, no_words = conditioned(job, model, Aim(aim.embeds[:1]), None)
     there = counted(callback, 0, of)
     x = sampling.run_reverse(job.method, model, aim.inits, steps, no_words, there, disable=disable)
     model_fn, extra_args = conditioned(job, model, aim, rows_at_once)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from .job import Job
 from .request import How
+from .scripts import CLIP_SAMPLE
 from .shell import RunError
 
 
@@ -25,6 +26,8 @@ def memory_advice(job: Job, how: How, device: object) -> Iterator[None]:
         if not known and "can't allocate memory" not in str(error):
             raise
         remedies = ["a smaller --batch-size"] if how.batch_size > 1 else []
+        if job.script != CLIP_SAMPLE.name and how.cfg_batch != 1:
+            remedies.append("--cfg-batch 1")
         if job.clip_guidance_scale and not how.checkpointing:
             remedies.append("--checkpointing")
         remedies += ["--clip-guidance-scale 0"] if job.clip_guidance_scale else []

@@ -156,7 +156,7 @@ def decode(file: BinaryIO) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def filled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """A picture scaled until it fills a size, and what juts out cut off, the same on both sides."""
     from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
 

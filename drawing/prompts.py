@@ -141,10 +141,10 @@ def encode_whole(image: ImagePrompt, clip_model: CLIP) -> Tensor:
     """The normalised embedding of an image prompt's largest centred square, [1, D]."""
     from CLIP import prompts
 
-    from .pictures import filled
+    from .pictures import resize_and_center_crop
 
     side = clip_model.visual.input_resolution
-    return prompts.encode_square(clip_model, filled(image.picture, (side, side)))
+    return prompts.encode_square(clip_model, resize_and_center_crop(image.picture, (side, side)))
 
 
 def combine(encoded: Iterable[tuple[Tensor, float]]) -> Tensor:

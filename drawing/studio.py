@@ -22,7 +22,7 @@ from diffusion.models.blocks import use_checkpointing
 from .devices import pick_device
 from .draw import Aim, Models, cutouts_of, sample
 from .job import Job
-from .pictures import filled
+from .pictures import resize_and_center_crop
 from .prompts import (
     Subject,
     combine,
@@ -189,7 +189,7 @@ class Studio:
         inits = None
         if job.init is not None:
             starts = [subject.init for subject in subjects if subject.init is not None]
-            pictures = [filled(start.picture, job.size) for start in starts]
+            pictures = [resize_and_center_crop(start.picture, job.size) for start in starts]
             inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(self.device)
         if job.script != CLIP_SAMPLE.name:
             found = [self.conditions(models, subject) for subject in subjects]

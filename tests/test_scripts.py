@@ -15,7 +15,7 @@ from PIL import Image
 from diffusion.guidance import make_cfg_model_fn
 from drawing import metadata
 from drawing.job import Job, JobError
-from drawing.pictures import filled
+from drawing.pictures import resize_and_center_crop
 from drawing.scripts import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS
 
 QUICK = ("--model", "emoji_64", "--device", "cpu")
@@ -85,7 +85,9 @@ def test_every_image_has_a_stream_of_its_own(run, tmp_path, name, more):
 
 def test_an_init_picture_shows_through(run, tmp_path):
     """The less noise, the more of it."""
-    start = np.asarray(filled(Image.open(INIT).convert("RGB"), (64, 64))).astype(int)
+    start = np.asarray(resize_and_center_crop(Image.open(INIT).convert("RGB"), (64, 64))).astype(
+        int
+    )
     off = []
     for t in ("0.2", "0.9"):
         done = run("clip_sample", "owl", "-cs", "0", "--steps", "10", "--init", INIT, "-st", t)
@@ -206,6 +208,18 @@ def test_jobs_that_can_not_be(fields, message):
     assert message in str(caught.value)
 
 
+def test_the_names_that_scripts_import():
+    import cfg_modify_image
+    import cfg_sample
+    import clip_sample
+
+    assert clip_sample.parse_prompt("a") == ("a", 1)
+    for module in (cfg_sample, cfg_modify_image):
+        assert module.parse_prompt("a") == ("a", 3) and module.parse_prompt("a:2") == ("a", 2)
+        assert module.parse_prompt("a", 5) == ("a", 5) == module.parse_prompt("a:5")
+    assert clip_sample.resize_and_center_crop is resize_and_center_crop
+
+
 def test_what_is_left_unsaid():
     job = Job("a", model="danbooru_128")
     assert (job.clip, job.size, job.steps, job.method) == ("ViT-B/16", (128, 128), 1000, "ddpm")
@@ -222,12 +236,12 @@ def test_a_picture_fills_a_size_as_the_originals():
     """The larger factor, sides cut to whole numbers, the centre; a side too short gets black."""
     ramp = np.tile(np.arange(100, dtype=np.uint8), (50, 1))
     picture = Image.fromarray(ramp).convert("RGB")
-    assert filled(picture, (64, 64)).size == (64, 64)
-    middle = np.asarray(filled(picture, (50, 50)))[25, :, 0].astype(int)
+    assert resize_and_center_crop(picture, (64, 64)).size == (64, 64)
+    middle = np.asarray(resize_and_center_crop(picture, (50, 50)))[25, :, 0].astype(int)
     assert abs(middle[0] - 25) <= 1 and abs(middle[-1] - 74) <= 1
     # 64 / 49 of 49 is less than 64 where it is rounded down.
     thin = Image.new("RGB", (147, 49), "white")
-    assert filled(thin, (64, 64)).size == (64, 64)
+    assert resize_and_center_crop(thin, (64, 64)).size == (64, 64)
 
 
 def test_an_animation_is_its_first_frame(run, tmp_path):
