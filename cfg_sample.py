@@ -14,12 +14,6 @@ from checkpoints.console import Parser
 from drawing import arguments, program, prompts
 from drawing.scripts import CFG_SAMPLE
 
-WEIGHTS = """A prompt's weight stands after a colon, 'a fox:2'; without one it is 3. The network is
-asked once for each prompt and once without words, and the last answer's weight is 1 less the sum of
-the others. So a weight of 1 is the model's own idea of a prompt; more is that driven further from
-what it would draw without words, 0 is as if the prompt were not there, and a negative one leads
-away from it. The weights of several prompts add up: two of 1.5 are as strong as one of 3."""
-
 
 def parse_prompt(
     prompt: str, default_weight: float = CFG_SAMPLE.prompt_weight
@@ -30,7 +24,7 @@ def parse_prompt(
 
 def build_parser() -> Parser:
     """The options."""
-    return arguments.add_all(Parser(description=__doc__, epilog=WEIGHTS), CFG_SAMPLE)
+    return arguments.parser_of(CFG_SAMPLE, __doc__)
 
 
 def main(argv: list[str] | None = None) -> int:

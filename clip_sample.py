@@ -38,8 +38,7 @@ def __getattr__(name: str) -> Any:
 
 def build_parser() -> Parser:
     """The options."""
-    weights = "A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'."
-    return arguments.add_all(Parser(description=__doc__, epilog=weights), CLIP_SAMPLE)
+    return arguments.parser_of(CLIP_SAMPLE, __doc__)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -226,8 +226,9 @@ def add_how(parser: Parser, script: Script) -> None:
     group.add_argument("--device", help="the device (default: CUDA, else MPS, else the CPU)")
 
 
-def add_all(parser: Parser, script: Script) -> Parser:
+def parser_of(script: Script, description: str | None) -> Parser:
     """All options of a script."""
+    parser = Parser(description=description, epilog=script.weights)
     add_job(parser, script)
     if script is CLIP_SAMPLE:
         add_guidance(parser)

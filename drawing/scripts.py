@@ -25,6 +25,7 @@ class Script:
         prompt_weight: of a prompt that says none.
         defaults: of the options, where the model's card doesn't have them.
         output: the pattern of its pictures' paths.
+        weights: what a prompt's weight means, for its help.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Script:
     prompt_weight: float
     defaults: Mapping[str, Any]
     output: str
+    weights: str
 
     def has(self, option: str) -> bool:
         return option in EVERYWHERE or option in self.options
@@ -49,12 +51,20 @@ class Script:
         return [method for method in METHODS if method not in stochastic]
 
 
+CFG_WEIGHTS = """A prompt's weight stands after a colon, 'a fox:2'; without one it is 3. The
+network is asked once for each prompt and once without words, and the last answer's weight is 1
+less the sum of the others. So a weight of 1 is the model's own idea of a prompt; more is that
+driven further from what it would draw without words, 0 is as if the prompt were not there, and
+a negative one leads away from it. The weights of several prompts add up: two of 1.5 are as
+strong as one of 3."""
+
 CLIP_SAMPLE = Script(
     "clip_sample",
     frozenset("clip eta seed clip_guidance_scale cutn cut_pow init starting_timestep".split()),
     1.0,
     {"model": "cc12m_1", "cutn": 16, "cut_pow": 1.0, "starting_timestep": 0.9},
     PATTERN,
+    "A prompt's weight stands after a colon: 'a lighthouse:2' 'fog:-0.5'.",
 )
 CFG_SAMPLE = Script(
     "cfg_sample",
@@ -62,6 +72,7 @@ CFG_SAMPLE = Script(
     3.0,
     {"model": "cc12m_1_cfg", "method": "plms", "steps": 50, "starting_timestep": 0.9},
     PATTERN,
+    CFG_WEIGHTS,
 )
 CFG_MODIFY_IMAGE = Script(
     "cfg_modify_image",
@@ -69,5 +80,6 @@ CFG_MODIFY_IMAGE = Script(
     3.0,
     {"model": "cc12m_1_cfg", "method": "plms", "steps": 50, "max_timestep": 1.0},
     "out.png",
+    CFG_WEIGHTS,
 )
 SCRIPTS = {script.name: script for script in (CLIP_SAMPLE, CFG_SAMPLE, CFG_MODIFY_IMAGE)}
