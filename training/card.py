@@ -1,5 +1,6 @@
 """Writes the card of emoji_64: figures, pictures, recipe, licence. `python -m training.card`."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,8 +82,12 @@ def file_rows() -> str:
     return out
 
 
-def write() -> None:
-    """Draws the card's pictures, measures its figures and writes it, into checkpoints/."""
+def write(every: int = 1) -> None:
+    """Draws the card's pictures, measures its figures and writes it, into checkpoints/.
+
+    Args:
+        every: the figures are those of every so many names.
+    """
     models = evaluate.load()
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
@@ -97,7 +102,9 @@ def write() -> None:
     sheet(drawn, NEW_SEEDS).save(store.FOLDER / "emoji_64_new.png", optimize=True)
 
     draw_more()
-    figures = [row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way)]
+    figures = [
+        row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way, every)
+    ]
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
         names=len(emoji),
@@ -127,4 +134,6 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    write()
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
+    write(p.parse_args().every)
