@@ -30,7 +30,7 @@ DATA = Path(__file__).with_name("data")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the tests, one has the full-size models: for its memory."""
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") or item.path.name == "test_cuda.py":
             item.add_marker(pytest.mark.xdist_group("full-size"))
 
 
