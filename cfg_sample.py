@@ -10,33 +10,10 @@ if __name__ == "__main__":  # before anything that takes time
 
 import sys
 
-from checkpoints.console import Parser
-from drawing import arguments, program, prompts
+from drawing import program
 from drawing.scripts import CFG_SAMPLE
 
-
-def parse_prompt(
-    prompt: str, default_weight: float = CFG_SAMPLE.prompt_weight
-) -> tuple[str, float]:
-    """A prompt's text, path or address and its weight, by default this script's."""
-    return prompts.parse_prompt(prompt, default_weight)
-
-
-def build_parser() -> Parser:
-    """The options."""
-    return arguments.parser_of(CFG_SAMPLE, __doc__)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the program and returns its exit status."""
-    return program.run(build_parser(), CFG_SAMPLE, argv)
-
-
-def command() -> int:
-    """The console command."""
-    shell.begin("cfg-sample")
-    return shell.end(main())
-
+parse_prompt, build_parser, main, command = program.entry(CFG_SAMPLE, __doc__)
 
 if __name__ == "__main__":
     sys.exit(shell.end(main()))

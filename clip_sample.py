@@ -11,12 +11,11 @@ if __name__ == "__main__":  # before anything that takes time
 import sys
 from typing import Any
 
-from checkpoints.console import Parser
-from drawing import arguments, program
-from drawing.prompts import parse_prompt
+from drawing import program
 from drawing.scripts import CLIP_SAMPLE
 
-__all__ = ["build_parser", "main", "parse_prompt"]
+parse_prompt, build_parser, main, command = program.entry(CLIP_SAMPLE, __doc__)
+
 # What scripts import from here. Some of it imports torch, so it is looked up when it is asked for.
 ELSEWHERE = {
     "MakeCutouts": "CLIP.guidance",
@@ -34,22 +33,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def build_parser() -> Parser:
-    """The options."""
-    return arguments.parser_of(CLIP_SAMPLE, __doc__)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the program and returns its exit status."""
-    return program.run(build_parser(), CLIP_SAMPLE, argv)
-
-
-def command() -> int:
-    """The console command."""
-    shell.begin("clip-sample")
-    return shell.end(main())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ in alpha / sigma. DPM-Solver++ puts a better mean of pred into that step, of a p
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -97,30 +98,33 @@ def dpmpp_sample(
     return pred
 
 
-def dpmpp_2m_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """DPM-Solver++(2M): Lu et al. 2022, arXiv 2211.01095, algorithm 2. Arguments: `dpmpp_sample`"""
-    return dpmpp_sample(model, x, steps, 0.0, extra_args, callback, torch.randn_like, disable, 2)
+def dpmpp_method(name: str, doc: str, order: int) -> Callable[..., Tensor]:
+    """DPM-Solver++ of an order, without noise: `dpmpp_sample` of eta 0."""
+
+    def sampler(
+        model: Model,
+        x: Tensor,
+        steps: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None = None,
+        *,
+        disable: bool | None = None,
+    ) -> Tensor:
+        noise_sampler = torch.randn_like  # never asked
+        rest = callback, noise_sampler, disable, order
+        return dpmpp_sample(model, x, steps, 0.0, extra_args, *rest)
+
+    sampler.__name__ = sampler.__qualname__ = name
+    sampler.__doc__ = f"{doc}\n\nArguments: `dpmpp_sample`."
+    return sampler
 
 
-def dpmpp_3m_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """Likewise of order 3, with the integrals of u and u^2 exact. Arguments: `dpmpp_sample`."""
-    return dpmpp_sample(model, x, steps, 0.0, extra_args, callback, torch.randn_like, disable, 3)
+dpmpp_2m_sample = dpmpp_method(
+    "dpmpp_2m_sample", "DPM-Solver++(2M): Lu et al. 2022, arXiv 2211.01095, algorithm 2.", 2
+)
+dpmpp_3m_sample = dpmpp_method(
+    "dpmpp_3m_sample", "`dpmpp_2m_sample` of order 3, with the integrals of u and u^2 exact.", 3
+)
 
 
 def dpmpp_2m_sde_sample(

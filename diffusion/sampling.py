@@ -90,6 +90,26 @@ def step_to(
     return pred * next_alpha + eps * kept_sigma + noise_sampler(x) * ddim_sigma
 
 
+def walk(
+    v_fn: Callable[[Tensor, int], Tensor],
+    x: Tensor,
+    steps: Tensor,
+    eta: float,
+    noise_sampler: NoiseSampler,
+    disable: bool | None,
+) -> Tensor:
+    """`sample`'s steps, by v as a function of x and the step's index; gives the last pred."""
+    alphas, sigmas = utils.t_to_alpha_sigma(steps)
+    for i in trange(len(steps), disable=disable):
+        v = v_fn(x, i)
+        pred = x * alphas[i] - v * sigmas[i]
+        if i < len(steps) - 1:
+            eps = x * sigmas[i] + v * alphas[i]
+            levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
+            x = step_to(pred, eps, x, *levels, eta, noise_sampler)
+    return pred
+
+
 @torch.no_grad()
 def sample(
     model: Model,
@@ -116,17 +136,16 @@ def sample(
     """
     ones = x.new_ones([x.shape[0]])
     alphas, sigmas = utils.t_to_alpha_sigma(steps)
-    for i in trange(len(steps), disable=disable):
+
+    def v_fn(x: Tensor, i: int) -> Tensor:
         with autocast(x.device):
             v = model(x, ones * steps[i], **extra_args).float()
-        pred = x * alphas[i] - v * sigmas[i]
         if callback is not None:
+            pred = x * alphas[i] - v * sigmas[i]
             callback({"x": x, "i": i, "t": steps[i], "v": v, "pred": pred})
-        if i < len(steps) - 1:
-            eps = x * sigmas[i] + v * alphas[i]
-            levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
-            x = step_to(pred, eps, x, *levels, eta, noise_sampler)
-    return pred
+        return v
+
+    return walk(v_fn, x, steps, eta, noise_sampler, disable)
 
 
 @torch.no_grad()
@@ -153,7 +172,8 @@ def cond_sample(
     alphas, sigmas = utils.t_to_alpha_sigma(steps)
     # One transfer before the loop, so that no step waits for the device.
     guided = (steps < 1).tolist()
-    for i in trange(len(steps), disable=disable):
+
+    def v_fn(x: Tensor, i: int) -> Tensor:
         t = ones * steps[i]
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -166,13 +186,9 @@ def cond_sample(
             if guided[i]:
                 grad = cond_fn(x, t, pred, **extra_args).detach()
                 v = v.detach() - grad * (sigmas[i] / alphas[i])
-        x, v = x.detach(), v.detach()
-        pred = x * alphas[i] - v * sigmas[i]
-        if i < len(steps) - 1:
-            eps = x * sigmas[i] + v * alphas[i]
-            levels = alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]
-            x = step_to(pred, eps, x, *levels, eta, noise_sampler)
-    return pred
+        return v.detach()
+
+    return walk(v_fn, x, steps, eta, noise_sampler, disable)
 
 
 def run_reverse(

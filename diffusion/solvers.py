@@ -12,7 +12,7 @@ guidance is a function around it, `make_cond_model_fn`, and every sampler here w
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -72,196 +72,165 @@ def combine(weights: Iterable[float | Tensor], history: Iterable[Tensor]) -> Ten
     return sum(others, first)
 
 
+class Step(NamedTuple):
+    """The levels at the beginning, in the middle (in t) and at the end of a step."""
+
+    here: Level
+    middle: Level
+    there: Level
+
+
+EpsFn = Callable[[Tensor, Level], Tensor]
 # What a one-step method is called with: the network's eps as a function of x and a level, x, its
-# eps, and the levels at the beginning, in the middle (in t) and at the end of the step. It gives
-# eps', the mean to take the whole step with.
-OneStep = Callable[[Callable[[Tensor, Level], Tensor], Tensor, Tensor, Level, Level, Level], Tensor]
+# eps, and the step. It gives eps', the mean to take the whole step with.
+OneStep = Callable[[EpsFn, Tensor, Tensor, Step], Tensor]
 
 
-def euler(
-    eps_fn: Callable[[Tensor, Level], Tensor],
-    x: Tensor,
-    eps: Tensor,
-    here: Level,
-    middle: Level,
-    there: Level,
-) -> Tensor:
+def euler(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
     """eps itself: DDIM."""
     return eps
 
 
-def heun(
-    eps_fn: Callable[[Tensor, Level], Tensor],
-    x: Tensor,
-    eps: Tensor,
-    here: Level,
-    middle: Level,
-    there: Level,
-) -> Tensor:
+def heun(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
     """The improved Euler method, with `transfer` for its straight lines."""
-    return (eps + eps_fn(transfer(x, eps, here, there), there)) / 2
+    return (eps + eps_fn(transfer(x, eps, step.here, step.there), step.there)) / 2
 
 
-def runge_kutta(
-    eps_fn: Callable[[Tensor, Level], Tensor],
-    x: Tensor,
-    eps: Tensor,
-    here: Level,
-    middle: Level,
-    there: Level,
-) -> Tensor:
+def runge_kutta(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
     """The classical Runge-Kutta method, likewise: Liu et al. 2022, arXiv 2202.09778, eq. 13."""
+    here, middle, there = step
     eps_2 = eps_fn(transfer(x, eps, here, middle), middle)
     eps_3 = eps_fn(transfer(x, eps_2, here, middle), middle)
     eps_4 = eps_fn(transfer(x, eps_3, here, there), there)
     return (eps + 2 * eps_2 + 2 * eps_3 + eps_4) / 6
 
 
-@torch.no_grad()
-def pseudo_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool,
-    callback: Callback | None,
-    disable: bool | None,
-    one_step: OneStep,
-    starts: float = math.inf,
-    order: int = 1,
-) -> Tensor:
-    """The loop of every pseudo method: `starts` steps by one_step, the others by Adams-Bashforth.
+class ODESampler(Protocol):
+    """A sampler of the probability flow ODE. It draws nothing.
 
     Args:
         x: noise at the first time, [B, C, H, W].
         steps: [N] falling times. N steps are taken, the last one to 0, which is appended.
         is_reverse: steps are walked as they are, N - 1 steps, and 0 is not appended. A rising row
             makes noise of pictures.
-        starts: 1 or more.
-        order: the most eps that Adams-Bashforth looks at, 1 to 4.
 
     Returns:
         x at the last time, [B, C, H, W]; where that is 0, the pictures.
     """
-    if not is_reverse:
-        steps = torch.cat([steps, steps.new_zeros([1])])
-    ones = x.new_ones([x.shape[0]])
-    model_fn = make_autocast_model_fn(model)
-    levels, middles = get_levels(steps), get_levels((steps[:-1] + steps[1:]) / 2)
-    # One transfer before the loop, so that no step waits for the device.
-    from_noise = bool(steps[0] > NOISE)
-    history: list[Tensor] = []
 
-    def eps_fn(x: Tensor, level: Level) -> Tensor:
-        return get_eps(x, model_fn(x, ones * level.t, **extra_args), level)
-
-    for i in trange(len(steps) - 1, disable=disable):
-        here, middle, there = levels[i], middles[i], levels[i + 1]
-        v = model_fn(x, ones * here.t, **extra_args)
-        if callback is not None:
-            pred = x * here.alpha - v * here.sigma
-            callback({"x": x, "i": i, "t": here.t, "v": v, "pred": pred})
-        eps = mean = get_eps(x, v, here)
-        if i >= starts:
-            mean = combine(ADAMS_BASHFORTH[len(history) + 1], [eps, *history])
-            x_next = transfer(x, mean, here, there)
-        elif i == 0 and from_noise:
-            at, on, to = turned(here), turned(middle), turned(there)
-            pred = one_step(eps_fn, x, get_eps(x, v, at), at, on, to)
-            mean = (x - pred * here.alpha) / here.sigma
-            x_next = transfer(x, pred, at, to)
-        else:
-            mean = one_step(eps_fn, x, eps, here, middle, there)
-            x_next = transfer(x, mean, here, there)
-        # Of its first steps v-diffusion-pytorch keeps the mean, where the paper keeps eps.
-        history = [mean if i < starts else eps, *history][: order - 1]
-        x = x_next
-    return x
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        steps: Tensor,
+        extra_args: dict[str, Any],
+        is_reverse: bool = False,
+        callback: Callback | None = None,
+        *,
+        disable: bool | None = None,
+    ) -> Tensor: ...
 
 
-def prk_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool = False,
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """Pseudo Runge-Kutta: Liu et al. 2022, arXiv 2202.09778, eq. 13. Arguments: `pseudo_sample`."""
-    return pseudo_sample(model, x, steps, extra_args, is_reverse, callback, disable, runge_kutta)
+def pseudo_method(
+    name: str, doc: str, one_step: OneStep, starts: float = math.inf, order: int = 1
+) -> ODESampler:
+    """A pseudo method: `starts` steps by one_step, the others by Adams-Bashforth.
+
+    Args:
+        starts: 1 or more.
+        order: the most eps that Adams-Bashforth looks at, 1 to 4.
+    """
+
+    @torch.no_grad()
+    def sampler(
+        model: Model,
+        x: Tensor,
+        steps: Tensor,
+        extra_args: dict[str, Any],
+        is_reverse: bool = False,
+        callback: Callback | None = None,
+        *,
+        disable: bool | None = None,
+    ) -> Tensor:
+        if not is_reverse:
+            steps = torch.cat([steps, steps.new_zeros([1])])
+        ones = x.new_ones([x.shape[0]])
+        model_fn = make_autocast_model_fn(model)
+        levels, middles = get_levels(steps), get_levels((steps[:-1] + steps[1:]) / 2)
+        # One transfer before the loop, so that no step waits for the device.
+        from_noise = bool(steps[0] > NOISE)
+        history: list[Tensor] = []
+
+        def eps_fn(x: Tensor, level: Level) -> Tensor:
+            return get_eps(x, model_fn(x, ones * level.t, **extra_args), level)
+
+        for i in trange(len(steps) - 1, disable=disable):
+            step = Step(levels[i], middles[i], levels[i + 1])
+            here, there = step.here, step.there
+            v = model_fn(x, ones * here.t, **extra_args)
+            if callback is not None:
+                pred = x * here.alpha - v * here.sigma
+                callback({"x": x, "i": i, "t": here.t, "v": v, "pred": pred})
+            eps = mean = get_eps(x, v, here)
+            if i >= starts:
+                mean = combine(ADAMS_BASHFORTH[len(history) + 1], [eps, *history])
+                x_next = transfer(x, mean, here, there)
+            elif i == 0 and from_noise:
+                around = Step(*map(turned, step))
+                pred = one_step(eps_fn, x, get_eps(x, v, around.here), around)
+                mean = (x - pred * here.alpha) / here.sigma
+                x_next = transfer(x, pred, around.here, around.there)
+            else:
+                mean = one_step(eps_fn, x, eps, step)
+                x_next = transfer(x, mean, here, there)
+            # Of its first steps v-diffusion-pytorch keeps the mean, where the paper keeps eps.
+            history = [mean if i < starts else eps, *history][: order - 1]
+            x = x_next
+        return x
+
+    sampler.__name__ = sampler.__qualname__ = name
+    sampler.__doc__ = f"{doc}\n\nArguments: `ODESampler`."
+    return sampler
 
 
-def plms_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool = False,
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
+prk_sample = pseudo_method(
+    "prk_sample",
+    "Pseudo Runge-Kutta: Liu et al. 2022, arXiv 2202.09778, eq. 13.",
+    runge_kutta,
+)
+plms_sample = pseudo_method(
+    "plms_sample",
     """Pseudo linear multistep (PNDM): Liu et al. 2022, arXiv 2202.09778, eq. 12.
 
     The first three steps are `prk_sample`'s. It leaves the paper in what is remembered of them: not
     the eps at their beginning but the mean eps' that they were taken with, as v-diffusion-pytorch
     does, so that shared seeds give the same pictures. On the schedules of `utils` neither is nearer
     to the ODE's solution (of a mixture of Gaussians, 20 steps: 0.0054 and the paper's 0.0053); in
-    steps even in sigma / alpha the paper's has order 4 and this one 2. Arguments: `pseudo_sample`.
-    """
-    return pseudo_sample(
-        model, x, steps, extra_args, is_reverse, callback, disable, runge_kutta, 3, 4
-    )
-
-
-def pie_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool = False,
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """Pseudo improved Euler: Liu et al. 2022, arXiv 2202.09778. Arguments: `pseudo_sample`."""
-    return pseudo_sample(model, x, steps, extra_args, is_reverse, callback, disable, heun)
-
-
-def plms2_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool = False,
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """`plms_sample` of two eps, its first step `pie_sample`'s, remembered likewise by its mean.
-
-    Arguments: `pseudo_sample`.
-    """
-    return pseudo_sample(model, x, steps, extra_args, is_reverse, callback, disable, heun, 1, 2)
-
-
-def iplms_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    is_reverse: bool = False,
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
+    steps even in sigma / alpha the paper's has order 4 and this one 2.""",
+    runge_kutta,
+    starts=3,
+    order=4,
+)
+pie_sample = pseudo_method(
+    "pie_sample", "Pseudo improved Euler: Liu et al. 2022, arXiv 2202.09778.", heun
+)
+plms2_sample = pseudo_method(
+    "plms2_sample",
+    "`plms_sample` of two eps, its first step `pie_sample`'s, remembered likewise by its mean.",
+    heun,
+    starts=1,
+    order=2,
+)
+iplms_sample = pseudo_method(
+    "iplms_sample",
     """Improved pseudo linear multistep (iPNDM): Zhang and Chen 2022, arXiv 2204.13902.
 
-    Orders 1, 2, 3, then 4, instead of a start that costs more. Arguments: `pseudo_sample`.
-    """
-    return pseudo_sample(model, x, steps, extra_args, is_reverse, callback, disable, euler, 1, 4)
+    Orders 1, 2, 3, then 4, instead of a start that costs more.""",
+    euler,
+    starts=1,
+    order=4,
+)
+ddim = pseudo_method("ddim", "DDIM's ODE, and the last step to 0.", euler)
 
 
 def reverse_sample(
@@ -282,4 +251,4 @@ def reverse_sample(
     Returns:
         x at the last time, [B, C, H, W].
     """
-    return pseudo_sample(model, x, steps, extra_args, True, callback, disable, euler)
+    return ddim(model, x, steps, extra_args, True, callback, disable=disable)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from checkpoints import store
 from checkpoints.console import Parser, shown
 
+from . import arguments, prompts, shell
 from .job import Job, JobError, merged
 from .jobfile import open_jobs, order_of, read_orders
 from .naming import check_file
 from .ranks import this_rank
 from .request import How, Keep, Order, Request
 from .scripts import SCRIPTS, Script
-from .shell import UserError, exit_status
+from .shell import UserError
 
 
 def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> Request:
@@ -94,4 +95,34 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
 
         run(request)
 
-    return exit_status(parser.prog, draw)
+    return shell.exit_status(parser.prog, draw)
+
+
+class Entry(NamedTuple):
+    """What a script's file has, by these names."""
+
+    parse_prompt: Callable[..., tuple[str, float]]  # with the script's own default weight
+    build_parser: Callable[[], Parser]
+    main: Callable[..., int]  # command line, by default the process's, to exit status
+    command: Callable[[], int]  # the console command
+
+
+def entry(script: Script, description: str | None) -> Entry:
+    """The functions of a script's file."""
+
+    def parse_prompt(
+        prompt: str, default_weight: float = script.prompt_weight
+    ) -> tuple[str, float]:
+        return prompts.parse_prompt(prompt, default_weight)
+
+    def build_parser() -> Parser:
+        return arguments.parser_of(script, description)
+
+    def main(argv: list[str] | None = None) -> int:
+        return run(build_parser(), script, argv)
+
+    def command() -> int:
+        shell.begin(script.name.replace("_", "-"))
+        return shell.end(main())
+
+    return Entry(parse_prompt, build_parser, main, command)

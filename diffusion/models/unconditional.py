@@ -24,27 +24,24 @@ class UnconditionalModel(nn.Module):
     shape: tuple[int, int, int]
     min_t = 0.0
     max_t = 1.0
-    size_multiple: int
+    # What `blocks.unet` is built from. At the bottom there are twice as many convolutions.
+    widths: list[int]
+    style: Style
+    depth: int
+    attention_from: int
 
-    def __init__(
-        self,
-        widths: list[int],
-        style: Style,
-        *,
-        depth: int,
-        bottom_depth: int,
-        attention_from: int,
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.size_multiple = 2 ** (len(self.widths) - 1)  # each level is half as large
         self.timestep_embed = FourierFeatures(16)
         self.net = unet(
             3 + 16,
             3,
-            widths,
-            style,
-            depth=depth,
-            bottom_depth=bottom_depth,
-            attention_from=attention_from,
+            self.widths,
+            self.style,
+            depth=self.depth,
+            bottom_depth=2 * self.depth,
+            attention_from=self.attention_from,
         )
 
     def conditions(self, clip_embed: Tensor | None = None) -> dict[str, Tensor]:
@@ -85,65 +82,51 @@ class Danbooru128Model(DDPMModel):
     """Drawings, 128x128. 564,880,395 parameters."""
 
     shape = (3, 128, 128)
-    size_multiple = 32
-
-    def __init__(self) -> None:
-        style = replace(DDPM_STYLE, last_relu=True)
-        widths = [256, 512, 512, 1024, 1024, 2048]
-        super().__init__(widths, style, depth=2, bottom_depth=4, attention_from=3)
+    widths = [256, 512, 512, 1024, 1024, 2048]
+    style = replace(DDPM_STYLE, last_relu=True)
+    depth, attention_from = 2, 3
 
 
 class ImageNet128Model(DDPMModel):
     """Photographs of things, 128x128. 290,342,411 parameters."""
 
     shape = (3, 128, 128)
-    size_multiple = 32
-
-    def __init__(self) -> None:
-        widths = [128, 256, 256, 512, 512, 1024]
-        super().__init__(widths, DDPM_STYLE, depth=4, bottom_depth=8, attention_from=3)
+    widths = [128, 256, 256, 512, 512, 1024]
+    style = DDPM_STYLE
+    depth, attention_from = 4, 3
 
 
 class WikiArt128Model(DDPMModel):
     """Paintings, 128x128. 243,880,459 parameters."""
 
     shape = (3, 128, 128)
-    size_multiple = 32
-
-    def __init__(self) -> None:
-        style = replace(DDPM_STYLE, last_relu=True)
-        widths = [128, 256, 256, 512, 512, 1024]
-        super().__init__(widths, style, depth=4, bottom_depth=8, attention_from=NOWHERE)
+    widths = [128, 256, 256, 512, 512, 1024]
+    style = replace(DDPM_STYLE, last_relu=True)
+    depth, attention_from = 4, NOWHERE
 
 
 class WikiArt256Model(DDPMModel):
     """Paintings, 256x256. 291,054,347 parameters."""
 
     shape = (3, 256, 256)
-    size_multiple = 64
-
-    def __init__(self) -> None:
-        widths = [64, 128, 256, 256, 512, 512, 1024]
-        super().__init__(widths, DDPM_STYLE, depth=4, bottom_depth=8, attention_from=4)
+    widths = [64, 128, 256, 256, 512, 512, 1024]
+    style = DDPM_STYLE
+    depth, attention_from = 4, 4
 
 
 class YFCC1Model(UnconditionalModel):
     """Photographs, 512x512. 481,439,243 parameters."""
 
     shape = (3, 512, 512)
-    size_multiple = 128
-
-    def __init__(self) -> None:
-        widths = [128, 128, 256, 256, 512, 512, 1024, 1024]
-        super().__init__(widths, Style(), depth=4, bottom_depth=8, attention_from=5)
+    widths = [128, 128, 256, 256, 512, 512, 1024, 1024]
+    style = Style()
+    depth, attention_from = 4, 5
 
 
 class YFCC2Model(UnconditionalModel):
     """Photographs, 512x512. 968,251,915 parameters."""
 
     shape = (3, 512, 512)
-    size_multiple = 128
-
-    def __init__(self) -> None:
-        widths = [128, 256, 512, 512, 1024, 1024, 2048, 2048]
-        super().__init__(widths, Style(), depth=2, bottom_depth=4, attention_from=5)
+    widths = [128, 256, 512, 512, 1024, 1024, 2048, 2048]
+    style = Style()
+    depth, attention_from = 2, 5
