@@ -1,5 +1,6 @@
 """A convolution whose weights stay in the layout that the CPU's kernels compute with."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import winograd
+from . import fused, winograd
+from .fused import Gradient, Rectifier
 
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
+# Weights transformed for gradients are a second copy. They are kept where they are no larger than
+# so many pictures; where memory is short, none is that is larger than the pictures.
+ROOM, LITTLE_ROOM = 36, 1
 
 
 def can_pack() -> bool:
@@ -42,17 +47,23 @@ class Conv2d(nn.Conv2d):
 
     padding: tuple[int, ...]  # never one of the words that `nn.Conv2d` takes
     packs = False
-    packed: dict[str, tuple[tuple[torch.Size, int, int], Tensor]]  # by use, with what it fits
+    packed: dict[
+        str, tuple[tuple[torch.Size | None, int, int], Tensor]
+    ]  # by use, with what it fits
     spares_memory = False
 
+    def keeps(self, x: Tensor) -> bool:
+        """Whether its weights are kept packed for such pictures."""
+        return self.packs and x.device.type == "cpu" and x.dtype == torch.float32
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.packs or x.device.type != "cpu" or x.dtype != torch.float32:
+        if not self.keeps(x):
             return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
         out: Tensor = PackedConvolution.apply(x, self)
         return out
 
-    def kept(self, use: str, shape: torch.Size, make: Callable[[], Tensor]) -> Tensor:
+    def kept(self, use: str, shape: torch.Size | None, make: Callable[[], Tensor]) -> Tensor:
         """The weights packed for pictures of a shape: those kept for this use, if they fit."""
         # A packed layer follows its weights if they change.
         key = (shape, self.weight.data_ptr(), self.weight._version)
@@ -63,8 +74,26 @@ class Conv2d(nn.Conv2d):
             self.packed[use] = found
         return found[1]
 
+    def through(
+        self, x: Tensor, before: Rectifier | None = None, measured: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The convolution of x in channels_last, and sums over what comes out, if wanted.
+
+        Args:
+            before: what x goes through first.
+        """
+        if fused.pays(x.shape, self.weight, LITTLE_ROOM if self.spares_memory else math.inf):
+            packed = self.kept("tiles", None, lambda: fused.pack(self.weight))
+            return fused.convolve(x, packed, self.out_channels, self.bias, before, None, measured)
+        out = self.convolve_alone(x if before is None else fused.rectify(x, before))
+        return out, fused.measure(out) if measured else None
+
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution of x in channels_last, in the fastest way there is."""
+        return self.through(x)[0]
+
+    def convolve_alone(self, x: Tensor) -> Tensor:
+        """The convolution by PyTorch's kernels."""
         if winograd.pays(x.shape, self.weight, self.spares_memory):
             packed = self.kept("forward", x.shape, lambda: winograd.pack(self.weight, x.shape))
             return winograd.convolve(x, packed, self.bias, self.out_channels)
@@ -80,8 +109,28 @@ class Conv2d(nn.Conv2d):
         )
         return out
 
+    def gradient_through(
+        self, grad: Tensor, before: Gradient | None = None, added: Tensor | None = None
+    ) -> Tensor:
+        """The gradient to x, given that to what came out, in channels_last; and another added.
+
+        Args:
+            before: what the given one goes back through first.
+        """
+        turned = self.weight.transpose(0, 1)
+        if fused.pays(grad.shape, turned, LITTLE_ROOM if self.spares_memory else ROOM):
+            packed = self.kept("turned tiles", None, lambda: fused.pack(turned.flip(2, 3)))
+            grad = grad.contiguous(memory_format=torch.channels_last)
+            return fused.convolve(grad, packed, self.in_channels, None, before, added)[0]
+        grad_x = self.gradient_alone(grad if before is None else fused.go_back(grad, before))
+        return grad_x if added is None else grad_x.add_(added)
+
     def gradient(self, grad: Tensor) -> Tensor:
         """The gradient to x, given that to what came out."""
+        return self.gradient_through(grad)
+
+    def gradient_alone(self, grad: Tensor) -> Tensor:
+        """The gradient to x by PyTorch's kernels."""
         turned = self.weight.transpose(0, 1)
         # Here there is a second copy of the weights only where it is a small one.
         if winograd.pays(grad.shape, turned, spare=True):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compute.block import conv_block, fits
 from compute.convolution import Conv2d
 
 
@@ -101,8 +102,13 @@ class Modulation(nn.Module):
         super().__init__()
         self.layer = nn.Linear(cond_dim, channels * 2, bias=False)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def scale_and_shift(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each channel, [B, C]; the scale is that beyond 1."""
         scale, shift = self.layer(cond).chunk(2, dim=1)
+        return scale, shift
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(cond)
         if len(x) == 1:  # in one pass
             return group_norm(x, scale[0] + 1, shift[0]).relu_()
         scale, shift = scale[..., None, None], shift[..., None, None]
@@ -134,6 +140,11 @@ class ConvBlock(nn.Module):
         self.skip = nn.Identity() if c_in == c_out else Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        first, second = self.main["0"], self.main["4"]
+        modulations = [one for one in self.main.values() if isinstance(one, Modulation)]
+        if fits(x, [first, second][: len(modulations)]):
+            scales = tuple(one.scale_and_shift(cond) for one in modulations)
+            return conv_block(x, first, second, self.skip, scales, len(scales) == 2)
         h = self.main["4"](self.main["2"](self.main["0"](x), cond))
         if "6" in self.main:
             h = self.main["6"](h, cond)
@@ -166,6 +177,8 @@ class PlainConvBlock(nn.Module):
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         main, skip = self.get_submodule("main"), self.get_submodule("skip")
         assert isinstance(main, nn.ModuleDict)
+        if fits(x, [main["0"], *[main["2"]] * self.rectified]):
+            return conv_block(x, main["0"], main["2"], skip, None, self.rectified)
         h: Tensor = main["2"](main["0"](x).relu())
         out: Tensor = (h.relu() if self.rectified else h) + skip(x)
         return out

@@ -1,0 +1,260 @@
+"""Compiled convolutions and what stands between them, on tensors. On a CPU, where numba is there.
+
+Pictures are [B, C, H, W] of fp32 in channels_last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_TILES = 32  # of a piece: what then is transformed stays in the cache
+FEWEST_TILES = 16  # of all pictures together: with fewer, the weights are what takes time
+Values = Mapping[str, Tensor | int | None]
+ALIGNMENT = 64  # of memory that two threads write to
+
+
+@lru_cache(1)
+def is_there() -> bool:
+    """Whether there are numba and an OpenMP runtime of PyTorch's that takes work from us."""
+    try:
+        from .jit import convolution, normalisation, pointwise, threads  # noqa: F401
+    except Exception:  # of a broken installation numba's import raises nearly anything
+        return False
+    return threads.runtime() is not None
+
+
+def up(number: int, to: int) -> int:
+    """The next multiple."""
+    return -(-number // to) * to
+
+
+def rows(shape: torch.Size) -> int:
+    """The tiles of a picture of a shape [B, C, H, W]."""
+    return -(-shape[2] // 4) * -(-shape[3] // 4)
+
+
+def pays(shape: torch.Size, weight: Tensor, most: float = math.inf) -> bool:
+    """Whether to take this way with weights [K, C, 3, 3] and pictures of a shape [B, C, H, W].
+
+    Args:
+        most: how many times as large as the pictures the transformed weights may be.
+    """
+    if weight.shape[2:] != (3, 3) or not is_there():
+        return False
+    from .jit import convolution
+    from .jit.product import COLUMNS
+    from .jit.vectors import LANES
+
+    b, _, h, w = shape
+    filters, channels = weight.shape[:2]
+    if filters % COLUMNS or channels % LANES:
+        return False
+    if convolution.PRODUCTS * filters > most * b * h * w:
+        return False
+    return b * rows(shape) >= FEWEST_TILES
+
+
+def whole(channels: Iterable[int]) -> bool:
+    """Whether channels fill vectors, so that what goes through a `Rectifier` can have them."""
+    from .jit.vectors import LANES
+
+    return all(count % LANES == 0 for count in channels)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """Weights [K, C, 3, 3], transformed, for `convolve`."""
+    from .jit import convolution, threads
+
+    filters, channels = weight.shape[:2]
+    turned = weight.permute(2, 3, 1, 0).contiguous()
+    out = weight.new_empty(convolution.PRODUCTS * channels * filters)
+    values: Values = {"x": turned, "output": out, "channels": channels, "filters": filters}
+    share(convolution.pack, convolution.ARGUMENTS, values, threads.count())
+    return out
+
+
+def share(task: int, names: list[str], values: Values, threads: int) -> None:
+    """Runs a compiled task with arguments by name; a tensor is its address, what is missing 0."""
+    from .jit import threads as pool
+
+    found = (values.get(name) for name in names)
+    numbers = [one.data_ptr() if isinstance(one, Tensor) else one or 0 for one in found]
+    pool.share(task, numbers, threads)
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """relu(scale h + shift), of each channel; in scale and shift is h's normalisation, too.
+
+    Args:
+        scale, shift: [B, C].
+        moments: [B, 2], the mean of each image of h and 1 over its standard deviation, if it is
+            normalised.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    moments: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient g to what a rectifier made of h, on its way back through that.
+
+    Args:
+        more: [B, 2], what h has through its normalisation: a number to add, and another for each
+            unit of h.
+    """
+
+    h: Tensor
+    rectifier: Rectifier
+    more: Tensor
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        return {"scale": self.rectifier.scale, "shift": self.rectifier.shift, "more": self.more}
+
+
+def pieces(shape: torch.Size, threads: int) -> tuple[int, int]:
+    """The tiles of a piece, and the pieces of an image: as many as give all threads as much."""
+    from .jit.product import ROWS
+
+    tiles = rows(shape)
+    most = min(MOST_TILES, -(-tiles * shape[0] // threads))
+    size = up(-(-tiles // -(-tiles // most)), ROWS)
+    return size, -(-tiles // size)
+
+
+def convolve(
+    x: Tensor,
+    packed: Tensor,
+    filters: int,
+    bias: Tensor | None = None,
+    before: Rectifier | Gradient | None = None,
+    added: Tensor | None = None,
+    measured: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The convolution of padding 1.
+
+    Args:
+        packed: of `pack`.
+        filters: the channels of what comes out.
+        before: what x goes through first. x is h, or the gradient that it takes back.
+        added: a picture to add, where there is no bias.
+        measured: whether to give the sums too.
+
+    Returns:
+        What comes out, and sums over it and its squares, [B, parts, 2].
+    """
+    from .jit import convolution, threads
+
+    b, c, h, w = x.shape
+    many = threads.count()
+    tiles, per_image = pieces(x.shape, many)
+    out = torch.empty(b, filters, h, w, memory_format=torch.channels_last)
+    sums = torch.empty(b, per_image, 2) if measured else None
+    scratch_bytes = up(convolution.scratch_bytes(tiles, c, filters), ALIGNMENT)
+    zeros = torch.zeros(max(c, filters))
+    values: dict[str, Any] = {"x": x, "weight": packed, "output": out, "tiles": tiles}
+    values |= {"images": b, "height": h, "width": w, "channels": c, "filters": filters}
+    values |= {"bias": zeros if bias is None else bias, "moments": sums, "zeros": zeros}
+    values |= {"scratch": torch.empty(many * scratch_bytes, dtype=torch.uint8)}
+    values |= {"scratch_bytes": scratch_bytes, "how": convolution.PLAIN}
+    if isinstance(before, Rectifier):
+        values |= {"scale": before.scale, "shift": before.shift, "how": convolution.RECTIFIED}
+    elif before is not None:
+        away = before.h.data_ptr() - x.data_ptr()
+        values |= {**before.values, "away": away, "how": convolution.GRADIENT}
+    if added is not None:
+        values["added"] = added.data_ptr() - out.data_ptr()
+    share(convolution.convolve, convolution.ARGUMENTS, values, many)
+    return out, sums
+
+
+def each_pixel(how: int, x: Tensor, values: Values, sums: bool = False) -> Tensor | None:
+    """Runs a pointwise task; gives its sums, [B, parts, 2], if it is one that sums."""
+    from .jit import pointwise, threads, vectors
+
+    b, c, h, w = x.shape
+    parts = -(-h * w // pointwise.PIXELS)
+    space = torch.zeros(b * parts * (2 * vectors.LANES + 2)) if sums else None
+    numbers = {"how": how, "images": b, "pixels": h * w, "channels": c}
+    given: dict[str, Any] = {"x": x, "sums": space, **numbers, **values}
+    share(pointwise.each_pixel, pointwise.ARGUMENTS, given, threads.count())
+    return None if space is None else space[-2 * b * parts :].view(b, parts, 2)
+
+
+def rectify(h: Tensor, through: Rectifier, added: Tensor | None = None) -> Tensor:
+    """relu(scale h + shift), and another picture added."""
+    from .jit import pointwise
+
+    how = pointwise.RECTIFY if added is None else pointwise.RECTIFY_AND_ADD
+    out = torch.empty_like(h)
+    coefficients = {"scale": through.scale, "shift": through.shift}
+    each_pixel(how, h, {"output": out, "other": added, **coefficients})
+    return out
+
+
+def measure(h: Tensor) -> Tensor:
+    """Sums over pictures and over their squares, [B, parts, 2]."""
+    from .jit import pointwise
+
+    sums = each_pixel(pointwise.MEASURE, h, {}, sums=True)
+    assert sums is not None
+    return sums
+
+
+def modulate(h: Tensor, sums: Tensor, scale: Tensor, shift: Tensor) -> Rectifier:
+    """Of pictures normalised over each whole image, scaled by 1 + `scale` and shifted.
+
+    Args:
+        sums: of h, as `convolve` and `measure` give them.
+        scale, shift: [B, C] or [1, C], rows of one tensor.
+    """
+    from .jit import normalisation
+
+    b, c, height, width = h.shape
+    a, shifted, moments = h.new_empty(b, c), h.new_empty(b, c), h.new_empty(b, 2)
+    row = scale.stride(0) * scale.element_size() if len(scale) > 1 else 0
+    addresses = [one.data_ptr() for one in (a, shifted, moments)]
+    given = (sums.data_ptr(), sums.shape[1], b, height * width, c)
+    normalisation.modulation(*given, scale.data_ptr(), shift.data_ptr(), row, *addresses)
+    return Rectifier(a, shifted, moments)
+
+
+def only_rectify(h: Tensor) -> Rectifier:
+    """Of pictures that are not normalised."""
+    return Rectifier(h.new_ones(h.shape[:2]), h.new_zeros(h.shape[:2]))
+
+
+def back(g: Tensor, h: Tensor, through: Rectifier) -> Gradient:
+    """The gradient to what a rectifier made of h, g, before it goes back through that."""
+    from .jit import normalisation, pointwise
+
+    more = h.new_zeros(len(h), 2)
+    found = Gradient(h, through, more)
+    if through.moments is not None:
+        sums = each_pixel(pointwise.SUM_GRADIENT, g, {"other": h, **found.values}, sums=True)
+        assert sums is not None
+        count = h[0].numel()
+        addresses = through.moments.data_ptr(), more.data_ptr()
+        normalisation.normalisation_gradient(
+            sums.data_ptr(), sums.shape[1], len(h), count, *addresses
+        )
+    return found
+
+
+def go_back(g: Tensor, gradient: Gradient) -> Tensor:
+    """The gradient to h."""
+    from .jit import pointwise
+
+    out = torch.empty_like(g)
+    each_pixel(pointwise.UNRECTIFY, g, {"other": gradient.h, "output": out, **gradient.values})
+    return out
