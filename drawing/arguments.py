@@ -44,6 +44,7 @@ def add_job(parser: Parser, script: Script) -> None:
     add(
         "--images",
         nargs="*",
+        action="extend",
         metavar="IMAGE",
         help="the image prompts: files, or HTTP or HTTPS addresses",
     )
@@ -163,6 +164,7 @@ def add_run(parser: Parser, script: Script) -> None:
     group.add_argument(
         "--again",
         nargs="+",
+        action="extend",
         default=[],
         metavar="IMAGE",
         help="draw as these images were drawn, but for the other options given",

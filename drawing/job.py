@@ -35,6 +35,10 @@ NUMBERS: dict[str, Callable[[str], Any]] = {
     "steps": whole_number(1, MANY),
 }
 SIDE = whole_number(1, LONGEST_SIDE)
+NOTHING = {  # what is wrong with a prompt that is but a weight, and what to do
+    "prompts": "has no words; give some",
+    "images": "names no picture; give a file or an address",
+}
 
 
 class JobError(UserError, ValueError):
@@ -282,8 +286,11 @@ def settled_size(size: object, card: store.Card) -> tuple[int, int]:
 
 
 def texts(name: str, value: object) -> tuple[str, ...]:
-    """One text or several as a tuple."""
+    """One prompt or several as a tuple."""
     found = (value,) if isinstance(value, str) else value
     if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
         raise JobError(f"{name}: {value!r} is neither a text nor a list of texts")
+    for text in found:
+        if not parse_prompt(text)[0].strip():
+            raise JobError(f"{name}: {text!r} {NOTHING[name]}, or leave it out")
     return tuple(found)

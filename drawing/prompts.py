@@ -6,6 +6,7 @@ Importing this imports no torch.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,12 +21,21 @@ if TYPE_CHECKING:
     from CLIP.model import CLIP
 
 
+# Two ends of a prompt that are numbers and no weights: the port of an address without a path, and
+# the minutes of a time of day that stands as a word of its own.
+PORT = re.compile(r"https?://(?:[^/?#@]*@)?(?:\[[^]/?#]*\]|[^][/?#@:]+):[0-9]+", re.IGNORECASE)
+TIME = re.compile(r"(?:.*[^\w.:/\\-])?(?:[01]?[0-9]|2[0-3]):[0-5][0-9]\s*", re.DOTALL)
+
+
 def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
     """Splits a prompt into its text, path or address and its weight.
 
     What follows the last colon is the weight if it is a finite number; otherwise it is part of the
-    text, and the weight is the default.
+    text, and the weight is the default. So it is in `http://localhost:8000` and in `at 12:30`; a
+    weight of theirs follows after one more colon.
     """
+    if PORT.fullmatch(prompt) or TIME.fullmatch(prompt):
+        return prompt, default_weight
     text, colon, tail = prompt.rpartition(":")
     try:
         weight = float(tail)
@@ -36,8 +46,11 @@ def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
 
 def write_prompt(text: str, weight: float, default_weight: float = 1.0) -> str:
     """The prompt that `parse_prompt` splits into this text and weight."""
-    plain = parse_prompt(text, default_weight) == (text, weight)
-    return text if plain else f"{text}:{repr(weight).removesuffix('.0')}"
+    if parse_prompt(text, default_weight) == (text, weight):
+        return text
+    short = f"{text}:{repr(weight).removesuffix('.0')}"
+    # A whole number could be taken for a port or for minutes.
+    return short if parse_prompt(short, default_weight) == (text, weight) else f"{short}.0"
 
 
 class Opened(NamedTuple):

@@ -67,6 +67,9 @@ def test_method_and_eta(given, settled):
         ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
         ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
         ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
+        ({"prompts": "  "}, "prompts: '  ' has no words; give some, or leave it out"),
+        ({"prompts": ["a", ":2"]}, "prompts: ':2' has no words; give some, or leave it out"),
+        ({"images": ""}, "images: '' names no picture; give a file or an address, or leave it out"),
         ({"model": "x"}, "no model 'x' for clip_sample.py: there are cc12m_1, cc12m_1_cfg, "),
         ({"method": "euler"}, "no method 'euler': there are ddpm, ddim, "),
         ({"steps": 0}, "steps: '0' is not a whole number of at least 1"),
@@ -134,6 +137,8 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
         ('{"model": ["emoji_64"]}', "model: ['emoji_64'] is no text"),
         ('{"seed": 18446744073709551615, "n": 2}', "take a smaller --seed"),
         ('{"steps": "many"}', "steps: 'many' is not a whole number of at least 1"),
+        ('{"prompts": [""]}', "prompts: '' has no words; give some, or leave it out"),
+        (":2", "prompts: ':2' has no words; give some, or leave it out"),
         (b"\xff", "it is not in UTF-8"),
     ],
 )

@@ -272,3 +272,14 @@ def test_no_picture_is_written_over_one_that_is_used(run, tmp_path):
     assert (
         (tmp_path / "out_00001.png").read_bytes() == before == (tmp_path / "out.png").read_bytes()
     )
+
+
+def test_pictures_named_by_several_options_are_all_taken():
+    from cfg_sample import build_parser
+
+    words = ["a", "--images", "a.png", "--images", "b.png:2", "c.png"]
+    assert build_parser().parse_args(words).images == ["a.png", "b.png:2", "c.png"]
+    words = ["--again", "a.png", "b.png", "--again", "c.png"]
+    for _ in range(2):  # and none of them stays for the next command
+        assert build_parser().parse_args(words).again == ["a.png", "b.png", "c.png"]
+    assert build_parser().parse_args([]).again == []
