@@ -10,6 +10,7 @@ from pathlib import Path
 from . import store
 from .console import Parser, Unheard, leave_stdout, note, require, say
 from .download import human_size
+from .place import at_home
 from .store import Card, CheckpointError
 
 
@@ -29,14 +30,16 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     verify = commands.add_parser("verify", help="check the SHA-256 of what is on disk")
     verify.add_argument("names", nargs="*", metavar="NAME", type=card_name)
     change = commands.add_parser("convert", help="write a file's tensors in another format")
-    change.add_argument("source", metavar="A", type=Path, help="a .pth, .pt or .safetensors")
-    change.add_argument("target", metavar="B", type=Path, help="likewise; its suffix is the format")
+    change.add_argument("source", metavar="A", type=at_home, help="a .pth, .pt or .safetensors")
+    change.add_argument(
+        "target", metavar="B", type=at_home, help="likewise; its suffix is the format"
+    )
     return parser.parse_args(argv)
 
 
 def folders(card: Card) -> list[Path]:
     """Where a file may be, besides checkpoints/."""
-    return [store.at_home(store.CLIP_CACHE)] if card.kind == "clip" else []
+    return [at_home(store.CLIP_CACHE)] if card.kind == "clip" else []
 
 
 def row(card: Card) -> tuple[str, str, str, str]:

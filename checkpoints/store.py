@@ -15,6 +15,7 @@ from pathlib import Path
 from .console import note
 from .download import PATIENCE, Failed, Patience, download, need_room
 from .partial import discard, length
+from .place import at_home
 
 FOLDER = Path(__file__).resolve().parent  # what is shipped
 CARDS = FOLDER / "cards.json"
@@ -85,10 +86,6 @@ def home() -> Path:
     if CHECKOUT:
         return FOLDER
     return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "v-diffusion"
-
-
-def at_home(path: str | Path) -> Path:
-    return Path(os.path.expanduser(path))  # without an exception where nobody knows the home
 
 
 def sha256(path: Path) -> str:

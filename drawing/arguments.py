@@ -46,7 +46,7 @@ def add_job(parser: Parser, script: Script) -> None:
         nargs="*",
         action="extend",
         metavar="IMAGE",
-        help="the image prompts: files, or HTTP or HTTPS addresses",
+        help="the image prompts: files, or file, HTTP or HTTPS addresses",
     )
     add(
         "--model",

@@ -14,8 +14,8 @@ from checkpoints import store
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
 from .prompts import parse_prompt
-from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
-from .shell import MANY, UserError, number, whole_number
+from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
+from .shell import UserError, number, whole_number
 
 LAST_SEED = 2**64 - 1
 MOST_STEPS = 10**6
@@ -32,7 +32,7 @@ NUMBERS: dict[str, Callable[[str], Any]] = {
     "max_timestep": number(0, 1),
     "seed": whole_number(0, LAST_SEED),
     "starting_timestep": number(0, 1),
-    "steps": whole_number(1, MANY),
+    "steps": whole_number(1, MOST_STEPS),
 }
 SIDE = whole_number(1, LONGEST_SIDE)
 NOTHING = {  # what is wrong with a prompt that is but a weight, and what to do
@@ -184,7 +184,7 @@ def settled(job: Job) -> dict[str, Any]:
         own["seed"] = 0
     for name, value in own.items():
         if value is not None and name not in ("seed", "script") and not script.has(name):
-            raise JobError(f"{name.replace('_', ' ')}: {script.name}.py has no such option")
+            raise JobError(not_of(name, script))
     for name in ("checkpoint", "clip_checkpoint", "init"):
         if own[name] == "":
             raise JobError(f"{name.replace('_', ' ')}: the name is empty")
@@ -204,8 +204,6 @@ def settled(job: Job) -> dict[str, Any]:
     own |= {k: v for k, v in script.defaults.items() if own[k] is None}
     own |= {k: v for k, v in card.sampling.items() if own[k] is None and script.has(k)}
     own["size"] = settled_size(own["size"], card)
-    if own["steps"] > MOST_STEPS:
-        raise JobError(f"steps: {own['steps']} are too many; take {MOST_STEPS} at most")
     settle_guidance(own, script, card)
     if script is CFG_MODIFY_IMAGE and own["init"] is None:
         raise JobError("no picture to modify: name one before the prompts")
@@ -220,7 +218,7 @@ def settle_guidance(own: dict[str, Any], script: Script, card: store.Card) -> No
         parse_prompt(prompt, script.prompt_weight)[1] for prompt in own["prompts"] + own["images"]
     ]
     if any(abs(weight) > LARGEST for weight in [*weights, sum(weights)]):
-        raise JobError("the prompts' weights are too large; scale them down")
+        raise JobError(f"the prompts' weights are too large; the largest sum is {LARGEST:g}")
     if script is not CLIP_SAMPLE:
         own["clip_guidance_scale"], own["clip"] = 0.0, card.clip
         return

@@ -16,7 +16,7 @@ from checkpoints.console import shown
 
 from .job import Job, merged
 from .request import BadLine, Order
-from .scripts import CLIP_SAMPLE, SCRIPTS
+from .scripts import CLIP_SAMPLE, SCRIPTS, not_of
 from .shell import MANY, UserError, whole_number
 
 STDIN = "-"
@@ -62,6 +62,9 @@ def options_of(text: str) -> dict[str, Any]:
         return {"prompts": [text]}
     try:
         said = json.loads(text)
+    except json.JSONDecodeError as error:
+        # Its own text counts lines, too, and there is but one.
+        raise UserError(f"no JSON object: {error.msg}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"no JSON object: {error}") from None
     return {name.replace("-", "_"): value for name, value in said.items()}
@@ -81,7 +84,9 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     n, output = fields.pop("n", 1), fields.pop("output", script.output)
     known = [field.name for field in dataclasses.fields(Job) if script.has(field.name)]
     if unknown := [name for name in fields if name not in (*known, "script")]:
-        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output"))
+        if unknown[0] in {field.name for field in dataclasses.fields(Job)}:
+            raise UserError(not_of(unknown[0], script))
+        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output", "script"))
         raise UserError(f"no option {unknown[0].replace('_', '-')!r} of a job: there are {there}")
     for name in ("model", "checkpoint", "clip_checkpoint", "clip", "method", "init"):
         if not isinstance(fields.get(name), (str, type(None))):
@@ -123,7 +128,7 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
         file = None if sys.stdin is None else sys.stdin.buffer
     else:
         try:
-            file = open(path, "rb")
+            file = open(os.path.expanduser(path), "rb")
         except OSError as error:
             raise UserError(f"--jobs: {shown(path)}: {error.strerror}") from None
     if file is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Formatter
 
 from checkpoints.console import shown
+from checkpoints.place import at_home
 
 from .shell import RunError, UserError
 
@@ -100,8 +101,9 @@ def check_file(option: str, name: str) -> Path:
         BadOutput: no image can be written under this name.
     """
     check_name(name, name, option)
-    check_place(name, Path(name), option)
-    return Path(name)
+    path = at_home(name)
+    check_place(name, path, option)
+    return path
 
 
 def preview_of(path: Path) -> Path:
@@ -134,7 +136,7 @@ def paths(
     for i in range(first, first + n):
         name = pattern.format(i=i, seed=seed + i - first)
         check_name(pattern, name)
-        path = Path(name)
+        path = at_home(name)
         if path.parent not in folders:
             folders[path.parent] = os.path.realpath(path.parent)
         real = os.path.join(folders[path.parent], path.name)

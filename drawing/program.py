@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from checkpoints import store
 from checkpoints.console import Parser, shown
+from checkpoints.place import at_home
 
-from . import arguments, prompts, shell
+from . import advice, arguments, prompts, shell
 from .job import Job, JobError, merged
 from .jobfile import open_jobs, order_of, read_orders
 from .naming import check_file
@@ -26,7 +26,7 @@ def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> 
     Raises:
         UserError: it is mistaken. What the parser itself finds ends the program.
     """
-    options = vars(parser.parse_args(argv))
+    options = vars(advice.parse(parser, argv, script))
     told = [field.name for field in fields(How) if field.name in options]
     how = How(**{name: options.pop(name) for name in told})
     jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
@@ -46,7 +46,7 @@ def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> 
         return Request(read_orders(file, jobs, options), how, keep, lines=True)
     if again:
         orders = [order_again(path, options) for path in again]
-        return Request(orders, how, keep, sources=tuple(map(Path, again)))
+        return Request(orders, how, keep, sources=tuple(map(at_home, again)))
     return Request([order_of(options)], how, keep)
 
 
@@ -64,7 +64,7 @@ def order_again(path: str, changes: dict[str, Any]) -> Order:
         return UserError(f"--again: {shown(path)} does not say how it was made; {remedy}")
 
     try:
-        record = metadata.read(Path(path))
+        record = metadata.read(at_home(path))
     except OSError as error:
         raise UserError(f"--again: {shown(path)}: {error.strerror or error}") from None
     if record is None:

@@ -6,10 +6,13 @@ Importing this imports no torch.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from checkpoints.place import local
 
 from .shell import UserError
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 # the minutes of a time of day that stands as a word of its own.
 PORT = re.compile(r"https?://(?:[^/?#@]*@)?(?:\[[^]/?#]*\]|[^][/?#@:]+):[0-9]+", re.IGNORECASE)
 TIME = re.compile(r"(?:.*[^\w.:/\\-])?(?:[01]?[0-9]|2[0-3]):[0-5][0-9]\s*", re.DOTALL)
+
+IMAGE_PROMPT = "image prompt"  # what messages call it
 
 
 def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
@@ -99,7 +104,10 @@ def open_named(what: str, path: str) -> Opened:
     try:
         return Opened(path, *pictures.open_picture(path))
     except pictures.PictureError as error:
-        raise UserError(f"{what} {error}") from None
+        advice = "; a text belongs to the prompts, before --images"
+        named = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
+        is_text = what == IMAGE_PROMPT and not named
+        raise UserError(f"{what} {error}{advice if is_text else ''}") from None
 
 
 def open_subject(
@@ -116,7 +124,7 @@ def open_subject(
     opened = []
     for prompt in images:
         path, weight = parse_prompt(prompt, default_weight)
-        _, picture, sha256 = open_named("image prompt", path)
+        _, picture, sha256 = open_named(IMAGE_PROMPT, path)
         opened.append(ImagePrompt(path, weight, picture, sha256))
     parsed = tuple(parse_prompt(text, default_weight) for text in texts)
     start = None if init is None else open_named("init image", init)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from checkpoints.place import local
+
 from .job import LAST_SEED, Job
 from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
@@ -43,7 +45,8 @@ class Order:
         """The real paths of the pictures that the job is given, as far as they are files."""
         names = [parse_prompt(image)[0] for image in self.job.images]
         names += [] if self.job.init is None else [self.job.init]
-        return frozenset(Path(os.path.realpath(name)) for name in names if "\0" not in name)
+        places = [local(name) for name in names]
+        return frozenset(Path(os.path.realpath(one)) for one in places if "\0" not in str(one))
 
     def __post_init__(self) -> None:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -15,7 +14,6 @@ from checkpoints.console import note, say, shown
 
 from . import output
 from .batches import Task, in_batches, single
-from .job import Job
 from .memory import memory_advice
 from .naming import WriteFailed, bad_pattern, check_place, preview_of
 from .progress import Progress
@@ -23,20 +21,12 @@ from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .record import Sources, record
 from .request import Request
 from .shell import RunError, UserError, clean_up_on_interrupt
-from .weights import Hashes
+from .weights import Hashes, check_files
 
 if TYPE_CHECKING:
     from diffusion.guidance import Callback
 
     from .studio import Studio
-
-
-def check_files(job: Job) -> None:
-    """Raises UserError where a file of weights that a job names is none."""
-    for option in ("checkpoint", "clip_checkpoint"):
-        path = getattr(job, option)
-        if path is not None and not os.path.isfile(path):
-            raise UserError(f"--{option.replace('_', '-')}: {shown(path)} is not a file")
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

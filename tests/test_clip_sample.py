@@ -188,8 +188,8 @@ MISTAKES = [
     (("--images", "none.png"), "image prompt none.png: there is no such file"),
     (("--images", "none.png:0.5", "--seed", "1"), "image prompt none.png: there is no such file"),
     (("a", "--model", "nothing"), "invalid choice: 'nothing'"),
-    (("a", "--steps", "many"), "'many' is not a whole number of at least 1"),
-    (("a", "--steps", "0"), "'0' is not a whole number of at least 1"),
+    (("a", "--steps", "many"), "'many' is not a whole number from 1 to 1000000"),
+    (("a", "--steps", "0"), "'0' is not a whole number from 1 to 1000000"),
     (("a", "-n", "0"), "'0' is not a whole number of at least 1"),
     (("a", "-bs", "-1"), "'-1' is not a whole number of at least 1"),
     (("a", "--eta", "1.5"), "'1.5' is not a number from 0 to 1"),
@@ -219,7 +219,7 @@ def test_a_mistake_is_told_in_one_line(clip_sample, tmp_path, arguments, message
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("a:1e39", "b:1"), "the prompts' weights are too large; scale them down"),
+        (("a:1e39", "b:1"), "the prompts' weights are too large; the largest sum is 3.4e+38"),
         (("a", "--device", "abacus"), "there is no 'abacus' here, only "),
         (("a", "--device", "cuda:99"), "there is no 'cuda:99' here, only "),
     ],
