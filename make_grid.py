@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 import sys
 
-from checkpoints.console import Parser, say
+from checkpoints.console import Parser, add_version, say
 from checkpoints.place import at_home
 from drawing.naming import bad_pattern, check_file
 from drawing.shell import MANY, whole_number
@@ -31,6 +31,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="images a row (default: the square root of their number, rounded up)",
     )
+    add_version(parser)
     return parser
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import store
-from .console import Parser, Unheard, leave_stdout, note, require, say
+from .console import Parser, Unheard, add_version, leave_stdout, note, require, say
 from .download import human_size
 from .place import at_home
 from .store import Card, CheckpointError
@@ -23,6 +23,7 @@ def card_name(text: str) -> str:
 
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser = Parser(prog=prog, description="The weights on this disk.")
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("list", help="what there is and where it is on disk (the default)")
     fetch = commands.add_parser("fetch", help="fetch what is not on disk, and print each path")

@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 from typing import NoReturn, TextIO
 
+from .version import __version__
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the command in one line, without the usage."""
@@ -14,8 +16,28 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def add_version(parser: argparse._ActionsContainer) -> None:
+    """The option that says the version."""
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
 class Unheard(Exception):
     """What a program has to say on stdout can't be written there. Its text is one line."""
+
+
+class Voice:
+    """How much a program says beside what has to be said."""
+
+    quiet = False
+
+
+def hush(quiet: bool) -> None:
+    """Leaves out from now on what is no path, warning or error, or goes back to saying it."""
+    Voice.quiet = quiet
+
+
+def is_quiet() -> bool:
+    return Voice.quiet
 
 
 def write_line(text: str, file: TextIO | None) -> None:
@@ -28,6 +50,12 @@ def write_line(text: str, file: TextIO | None) -> None:
 def note(text: str) -> None:
     """Says something on stderr, at once."""
     write_line(text, sys.stderr)
+
+
+def tell(text: str) -> None:
+    """Says on stderr how far the program is, unless it was told to be quiet."""
+    if not Voice.quiet:
+        note(text)
 
 
 def say(text: object) -> None:

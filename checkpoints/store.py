@@ -46,6 +46,7 @@ class Card:
         multiple: what other widths and heights have to be a multiple of.
         unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
+        vocabulary: of a diffusion model, the file that tells what it has learned by words.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Card:
     multiple: int = 1
     unprompted: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
+    vocabulary: str | None = None
 
     @property
     def size(self) -> int | None:

@@ -8,13 +8,16 @@ from typing import Any
 from checkpoints import store
 from checkpoints.console import Parser
 
+from . import seeds
 from .job import GUIDE, NUMBERS, SIDE
 from .jobfile import STDIN
 from .naming import FORMATS
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, Script
 from .shell import MANY, whole_number
+from .talk import add_talk
 
 GRID = "grid.png"
+MOST_THREADS = 1024
 
 
 def of_card(name: str, script: Script) -> str:
@@ -103,8 +106,10 @@ def add_job(parser: Parser, script: Script) -> None:
     )
     add(
         "--seed",
-        type=NUMBERS["seed"],
-        help="the first image's seed; image i has the seed beyond it by i (default: 0)",
+        type=seeds.seed,
+        metavar="SEED",
+        help="the first image's seed; image i has the seed beyond it by i; -1 or random: drawn, "
+        "and told (default: 0)",
     )
 
 
@@ -140,6 +145,7 @@ def add_guidance(parser: Parser) -> None:
 def add_run(parser: Parser, script: Script) -> None:
     """How many pictures, of which jobs, and what becomes of them."""
     group = parser.add_argument_group("the run")
+    seed = ", {seed} its seed" if script.has("seed") else ""
     if script.has("seed"):
         group.add_argument(
             "-n",
@@ -152,8 +158,8 @@ def add_run(parser: Parser, script: Script) -> None:
         "-o",
         default=argparse.SUPPRESS,
         metavar="PATTERN",
-        help="where the images go; {i} is an image's number, {seed} its seed; the suffix says the "
-        f"format: {', '.join(FORMATS)} (default: {script.output})",
+        help=f"where the images go; {{i}} is an image's number{seed}, {{prompt}} what it is to "
+        f"show; the suffix says the format: {', '.join(FORMATS)} (default: {script.output})",
     )
     group.add_argument(
         "--jobs",
@@ -225,6 +231,13 @@ def add_how(parser: Parser, script: Script) -> None:
         action="store_true",
         help="compile the model first, which takes a minute: for many images on CUDA",
     )
+    group.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        metavar="N",
+        help="on a CPU compute in so many threads; another number rounds differently (default: "
+        "one for each core)",
+    )
     group.add_argument("--device", help="the device (default: CUDA, else MPS, else the CPU)")
 
 
@@ -236,4 +249,5 @@ def parser_of(script: Script, description: str | None) -> Parser:
         add_guidance(parser)
     add_run(parser, script)
     add_how(parser, script)
+    add_talk(parser)
     return parser

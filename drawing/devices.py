@@ -11,6 +11,11 @@ def devices() -> list[str]:
     return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
 
 
+def use_threads(count: int) -> None:
+    """Computes in so many threads on a CPU from now on."""
+    torch.set_num_threads(count)
+
+
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     """The device of this name, or else the one to prefer.
 

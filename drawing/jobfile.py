@@ -12,8 +12,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from checkpoints.console import shown
+from checkpoints.console import note, shown
 
+from . import seeds
+from .doubts import doubts
 from .job import Job, merged
 from .request import BadLine, Order
 from .scripts import CLIP_SAMPLE, SCRIPTS, not_of
@@ -93,10 +95,17 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
             raise UserError(f"{name.replace('_', '-')}: {fields[name]!r} is no text")
     if not isinstance(output, str):
         raise UserError(f"output: {output!r} is no text")
+    drawn = script.has("seed") and seeds.is_random(fields.get("seed"))
+    if drawn:
+        fields["seed"] = seeds.draw()
     try:
-        return Order(Job(**fields), COUNT(str(n)), output, line)
+        job = Job(**fields)
+        order = Order(job, COUNT(str(n)), output, line, tuple(doubts(job, options)))
     except argparse.ArgumentTypeError as error:
         raise UserError(f"n: {error}") from None
+    if drawn:
+        note(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
+    return order
 
 
 def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:

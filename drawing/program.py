@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from checkpoints import store
-from checkpoints.console import Parser, shown
+from checkpoints.console import Parser, hush, shown
 from checkpoints.place import at_home
 
 from . import advice, arguments, prompts, shell
@@ -18,6 +18,7 @@ from .ranks import this_rank
 from .request import How, Keep, Order, Request
 from .scripts import SCRIPTS, Script
 from .shell import UserError
+from .talk import show_prompts
 
 
 def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> Request:
@@ -26,7 +27,17 @@ def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> 
     Raises:
         UserError: it is mistaken. What the parser itself finds ends the program.
     """
-    options = vars(advice.parse(parser, argv, script))
+    return request_of(vars(advice.parse(parser, argv, script)), script)
+
+
+def request_of(options: dict[str, Any], script: Script) -> Request:
+    """What the parsed options of a script ask for.
+
+    Raises:
+        UserError: they are mistaken.
+    """
+    hush(options.pop("quiet"))
+    options.pop("list_prompts")
     told = [field.name for field in fields(How) if field.name in options]
     how = How(**{name: options.pop(name) for name in told})
     jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
@@ -90,7 +101,11 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
     """Draws what a command line asks for and returns the exit status."""
 
     def draw() -> None:
-        request = read_request(parser, argv, script)
+        options = vars(advice.parse(parser, argv, script))
+        if options["list_prompts"]:
+            show_prompts(options.get("model", script.defaults["model"]))
+            return
+        request = request_of(options, script)
         from .run import run  # what it imports takes longer than to find a mistake
 
         run(request)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,12 +22,14 @@ class Order:
         n: how many.
         output: the pattern of their paths.
         line: of a job file, the line that it stands in, for messages.
+        doubts: warnings of what is hardly meant.
     """
 
     job: Job
     n: int
     output: str
     line: str | None = None
+    doubts: tuple[str, ...] = field(default=(), compare=False)
 
     @cached_property
     def subject(self) -> Subject:
@@ -81,6 +83,7 @@ class How:
         batch_size: images at a time.
         checkpointing: guide in less memory and more time.
         compile: compile the models first, where that gains anything.
+        threads: how many to compute in on a CPU; None: as many as PyTorch would.
         cfg_batch: pictures and conditions at a time; None: all.
     """
 
@@ -89,6 +92,7 @@ class How:
     checkpointing: bool = False
     compile: bool = False
     cfg_batch: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

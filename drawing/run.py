@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.console import note, say, shown
+from checkpoints.console import note, say, shown, tell
 
 from . import output
 from .batches import Task, in_batches, single
@@ -54,6 +54,7 @@ class Run:
         self.tells = rank.reports  # whether it is for this rank to say what was refused
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
         self.prepared: set[Path] = set()  # folders
+        self.told: set[str] = set()  # warnings
         self._studio: Studio | None = None
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
@@ -77,12 +78,14 @@ class Run:
         if self._studio is None:
             from compute import memory
 
-            from .devices import pick_device
+            from .devices import pick_device, use_threads
             from .studio import Studio
 
             device = pick_device(self.how.device, self.rank.local)
             if self.rank.reports:
-                note(f"Using device: {device}")
+                tell(f"Using device: {device}")
+            if self.how.threads is not None:
+                use_threads(self.how.threads)
             if device.type == "cpu" and not self.how.checkpointing:
                 memory.keep_freed_memory()
             how = self.how
@@ -99,6 +102,11 @@ class Run:
         sources = {path.resolve() for path in self.request.sources}
         grid = self.keep.grid and self.keep.grid.resolve()
         for task in single(self.request.orders, self.refuse):
+            if task is not None and self.rank.reports:
+                for doubt in task.order.doubts:
+                    if doubt not in self.told:
+                        note(doubt)
+                    self.told.add(doubt)
             if task is not None and (sources or grid or task.order.inputs):
                 where = task.path.resolve()
                 if where in sources or where in task.order.inputs:

@@ -19,6 +19,7 @@ from compute.blank import blank
 from diffusion import get_model, noise, utils
 from diffusion.models.blocks import use_checkpointing
 
+from . import known
 from .devices import pick_device
 from .draw import Aim, Models, cutouts_of, sample
 from .job import Job
@@ -104,6 +105,7 @@ class Studio:
         self._compile = compile
         self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
+        self._told: set[tuple[str, str]] = set()  # the texts of models, which were looked at
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
         self._encode_texts = lru_cache(TEXTS)(self._encode_new_texts)
 
@@ -144,6 +146,15 @@ class Studio:
         if warning := cut_warning(text):
             note(warning)
         return clip_prompts.encode_text(clip_model, text, self.device)
+
+    def _heard(self, job: Job, subject: Subject, clip_model: CLIP) -> Subject:
+        """The subject as the model is to hear it; tells once of what it can't know."""
+        for text, _ in subject.texts:
+            if (job.model, text) not in self._told:
+                self._told.add((job.model, text))
+                if warning := known.warning(job, text, clip_model):
+                    note(warning)
+        return known.heard(job, subject)
 
     def _encode_new_texts(self, clip_model: CLIP, texts: tuple[tuple[str, float], ...]) -> Tensor:
         return combine((self._encode_text(clip_model, text), weight) for text, weight in texts)
@@ -191,6 +202,10 @@ class Studio:
             starts = [subject.init for subject in subjects if subject.init is not None]
             pictures = [resize_and_center_crop(start.picture, job.size) for start in starts]
             inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(self.device)
+        if models.clip is not None:
+            subjects = [
+                self._heard(one, subject, models.clip) for one, subject in zip(jobs, subjects)
+            ]
         if job.script != CLIP_SAMPLE.name:
             found = [self.conditions(models, subject) for subject in subjects]
             embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))

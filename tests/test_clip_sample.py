@@ -198,7 +198,7 @@ MISTAKES = [
     (("a", "--method", "plms", "--eta", "0.5"), "the method plms draws no noise; leave --eta out"),
     (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm has eta 1; for another eta say"),
     (("a", "-cs", "inf"), "'inf' is not a finite number"),
-    (("a", "--seed", "-1"), "'-1' is not a whole number from 0 to 18446744073709551615"),
+    (("a", "--seed", "-2"), "'-2' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64 - 1), "-n", "2"), "take a smaller --seed"),
     (("a", "--resume", "--no-metadata"), "--resume needs what --no-metadata leaves out"),
