@@ -61,7 +61,7 @@ def note(text: str) -> None:
     write_line(escaped(text), sys.stderr)
 
 
-def tell(text: str) -> None:
+def mention(text: str) -> None:
     """Says on stderr how far the program is, unless it was told to be quiet."""
     if not Voice.quiet:
         note(text)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .console import is_quiet, note, tell
+from .console import is_quiet, mention, note
 from .partial import Origin, discard, length, read_origin, same_file, write_origin
 
 CHUNK = 1 << 18
@@ -203,7 +203,7 @@ def attempt(
         need_room(partial.parent, (origin.total or 0) - start)
         if not begun:
             of_size = f" ({human_size(origin.total)})" if origin.total else ""
-            tell(f"fetching {label}{of_size} from {url}")
+            mention(f"fetching {label}{of_size} from {url}")
         save_body(response.raw, partial, start, origin, label)
     if origin.total is not None and length(partial) < origin.total:
         reason = f"the connection broke after {length(partial)} of {origin.total} bytes"

@@ -9,8 +9,9 @@ from checkpoints import store
 from checkpoints.console import Parser
 
 from . import seeds
-from .job import GUIDE, NUMBERS, SIDE
+from .job import GUIDE
 from .jobfile import STDIN
+from .limits import NUMBERS, SIDE
 from .naming import FORMATS
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, Script
 from .shell import MANY, whole_number

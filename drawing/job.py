@@ -6,35 +6,19 @@ import argparse
 import copy
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from checkpoints import store
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
+from .limits import LARGEST, NUMBERS, SIDE
 from .prompts import parse_prompt
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
-from .shell import UserError, number, whole_number
+from .shell import UserError
 
-LAST_SEED = 2**64 - 1
-MOST_STEPS = 10**6
-MOST_CUTOUTS = 2**16
-LONGEST_SIDE = 2**15
-LARGEST = 3.4e38  # that fp32 holds
 UNSAID: Any = None  # the script's default, or that of the model's card
-# What numbers there may be, as an option and from Python.
-NUMBERS: dict[str, Callable[[str], Any]] = {
-    "clip_guidance_scale": number(),
-    "cut_pow": number(0, 1000),
-    "cutn": whole_number(1, MOST_CUTOUTS),
-    "eta": number(0, 1),
-    "max_timestep": number(0, 1),
-    "seed": whole_number(0, LAST_SEED),
-    "starting_timestep": number(0, 1),
-    "steps": whole_number(1, MOST_STEPS),
-}
-SIDE = whole_number(1, LONGEST_SIDE)
 NOTHING = {  # what is wrong with a prompt that is but a weight, and what to do
     "prompts": "has no words; give some",
     "images": "names no picture; give a file or an address",
@@ -209,6 +193,9 @@ def settled(job: Job) -> dict[str, Any]:
         raise JobError("no picture to modify: name one before the prompts")
     if own["init"] is None:
         own["starting_timestep"] = None
+    for name in ("starting_timestep", "max_timestep"):
+        if own[name] == 0:
+            raise JobError(f"{name.replace('_', ' ')}: at 0 there is nothing to draw; raise it")
     return own
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from checkpoints.place import local
 
-from .job import LAST_SEED, Job
+from .job import Job
+from .limits import LAST_SEED
 from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
 

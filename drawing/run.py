@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.console import note, say, shown, tell
+from checkpoints.console import mention, note, say, shown
 
 from . import output
 from .batches import Task, in_batches, single
@@ -54,7 +54,7 @@ class Run:
         self.tells = rank.reports  # whether it is for this rank to say what was refused
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
         self.prepared: set[Path] = set()  # folders
-        self.told: set[str] = set()  # warnings
+        self.told: set[str] = set()
         self._studio: Studio | None = None
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
@@ -71,6 +71,12 @@ class Run:
             if own or self.rank.reports:
                 note(f"{line}: {error}")
 
+    def once(self, text: str, say: Callable[[str], None]) -> None:
+        """Says for all ranks what is not said yet."""
+        if self.rank.reports and text not in self.told:
+            say(text)
+        self.told.add(text)
+
     def studio(self) -> Studio:
         """Where it is drawn, made when it is needed: to import PyTorch takes longer than to find a
         mistake.
@@ -82,8 +88,6 @@ class Run:
             from .studio import Studio
 
             device = pick_device(self.how.device, self.rank.local)
-            if self.rank.reports:
-                tell(f"Using device: {device}")
             if self.how.threads is not None:
                 use_threads(self.how.threads)
             if device.type == "cpu" and not self.how.checkpointing:
@@ -102,11 +106,8 @@ class Run:
         sources = {path.resolve() for path in self.request.sources}
         grid = self.keep.grid and self.keep.grid.resolve()
         for task in single(self.request.orders, self.refuse):
-            if task is not None and self.rank.reports:
-                for doubt in task.order.doubts:
-                    if doubt not in self.told:
-                        note(doubt)
-                    self.told.add(doubt)
+            for doubt in () if task is None else task.order.doubts:
+                self.once(doubt, note)
             if task is not None and (sources or grid or task.order.inputs):
                 where = task.path.resolve()
                 if where in sources or where in task.order.inputs:
@@ -153,6 +154,7 @@ class Run:
             UserError: a record doesn't fit into its file, or a file is there that is another's.
         """
         for last in {id(task.order): task for task in tasks}.values():
+            self.studio().check(last.order.job)
             self.studio().files(last.order.job)
             if self.keep.metadata:
                 output.check_room(last.path, partial(self.record, last))
@@ -174,6 +176,7 @@ class Run:
             pictures = []
             if not done.issuperset(task.index for task in batch):
                 studio = self.studio()
+                self.once(f"Using device: {studio.device}", mention)
 
                 def tell(info: dict[str, Any]) -> None:
                     progress.draws(len(batch), info["i"] + 1, info["of"])

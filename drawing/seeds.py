@@ -2,7 +2,7 @@
 
 import secrets
 
-from .job import NUMBERS
+from .limits import NUMBERS
 from .ranks import this_rank
 from .shell import UserError
 

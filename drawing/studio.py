@@ -21,7 +21,7 @@ from diffusion.models.blocks import use_checkpointing
 
 from . import known
 from .devices import pick_device
-from .draw import Aim, Models, cutouts_of, sample
+from .draw import Aim, Models, cutouts_of, sample, times
 from .job import Job
 from .pictures import resize_and_center_crop
 from .prompts import (
@@ -119,6 +119,14 @@ class Studio:
         if key not in self._files:
             self._files[key] = find_files(job)
         return self._files[key]
+
+    def check(self, job: Job) -> None:
+        """Checks what needs PyTorch and no weights.
+
+        Raises:
+            UserError: the job has no step to take.
+        """
+        times(job, get_model(job.model))
 
     def load(self, job: Job) -> Models:
         """The models of a job, loaded if they aren't.

@@ -47,7 +47,8 @@ def test_infotext_of_one_prompt():
     assert infotext(PLAIN) == (
         "red apple\n"
         "Steps: 50, Sampler: DDIM, CLIP guidance scale: 500, Seed: 7, Size: 64x48, "
-        "Model hash: a05dd37d00, Model: emoji_64, CLIP hash: 912732a100, CLIP: emoji_64_clip, Version: v-diffusion 0.1.0"
+        "Model hash: a05dd37d00, Model: emoji_64, CLIP hash: 912732a100, CLIP: emoji_64_clip, "
+        "Version: v-diffusion 0.1.0"
     )
 
 

@@ -142,7 +142,7 @@ def test_quiet_is_for_one_command(capsys):
 
     for words, expected in ((["a", "--quiet"], ""), (["a"], "here\n")):
         read_request(parser_of(CLIP_SAMPLE, None), words, CLIP_SAMPLE)
-        console.tell("here")
+        console.mention("here")
         assert capsys.readouterr().err == expected
 
 

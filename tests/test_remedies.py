@@ -11,8 +11,9 @@ from conftest import DATA, ROOT
 from checkpoints.address import fetch
 from checkpoints.place import at_home, local
 from drawing import metadata
-from drawing.job import LARGEST, Job, JobError
+from drawing.job import Job, JobError
 from drawing.jobfile import read_orders
+from drawing.limits import LARGEST
 from drawing.shell import MANY
 
 PICTURE = DATA / "later" / "init.png"
@@ -142,3 +143,49 @@ def test_a_tilde_in_quotes_is_the_home_folder(tmp_path, monkeypatch):
         done = run(work, "clip_sample", "a", option, "~/a b/p.png", "-o", f"{home}/a b/p.png")
         assert done.returncode == 2 and "is a picture to use" in done.stderr
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name, args, message",
+    [
+        ("clip_sample", ["a", "--init", PICTURE, "-st", "0"],
+         "starting timestep: at 0 there is nothing to draw; raise it"),
+        ("cfg_modify_image", [PICTURE, "a", "-mt", "0"],
+         "max timestep: at 0 there is nothing to draw; raise it"),
+        ("clip_sample", ["a", "--init", PICTURE, "-st", "0.01"],
+         "--starting-timestep: no step is below 0.01; raise it, or take more --steps"),
+        ("cfg_modify_image", [PICTURE, "a", "-mt", "0.01", "--method", "ddim"],
+         "--max-timestep: no step is below 0.01; raise it, or take more --steps"),
+        ("clip_sample", ["a " * 30_000, "-o", "a.jpg"], "the prompts are too long for a JPEG's me"),
+        ("cfg_sample", ["a", "--device", "cpu:7"], "--device: there is no 'cpu:7' here, only "),
+    ],
+)  # fmt: skip
+def test_a_mistake_comes_before_anything_else_is_said(tmp_path, name, args, message):
+    quick = QUICK if "--device" not in args else QUICK[:2]
+    done = run(tmp_path, name, *args, *quick)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}.py: ") and message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_are_told_before_the_device_is(tmp_path):
+    assert run(tmp_path, "clip_sample", "fox", *QUICK, "-cs", "0").returncode == 0
+    done = run(tmp_path, "clip_sample", "owl", *QUICK, "-cs", "0", "--resume")
+    assert done.returncode == 2
+    assert done.stderr.startswith("clip_sample.py: --resume: out_00000.png has other settings: ")
+
+
+def test_what_is_said_of_names_is_of_the_scripts_own_fields():
+    from drawing.arguments import parser_of
+    from drawing.scripts import SCRIPTS
+
+    for script_ in SCRIPTS.values():
+        text = parser_of(script_, None).format_help()
+        assert ("{seed}" in text) == script_.has("seed") and "{prompt}" in text
+
+
+def test_the_readme_names_the_keys_of_a_line():
+    text = (ROOT / "README.md").read_text()
+    assert "`n`, `output`, `script` and so on" in text
+    assert "writes its `out_00000.png` (the last script its `out.png`) over the one before" in text
