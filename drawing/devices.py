@@ -35,6 +35,8 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         device = None
     names = {name for one in found for name in (one, one.split(":")[0])}
+    if device is not None and str(device) in ("cpu:0", "mps:0"):  # the only one of its kind
+        device = torch.device(device.type)
     if device is None or str(device) not in names:
         raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
     return device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -201,7 +201,8 @@ class Run:
             seconds = (time.monotonic() - begun) / len(batch)
             for i, task in enumerate(batch):
                 if task.index in done:
-                    preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
+                    with suppress(OSError):  # its name can be too long for there to be one
+                        preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
                     progress.is_there(task.path)
                     continue
                 made = self.record(task) if self.keep.metadata else None

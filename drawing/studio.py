@@ -40,12 +40,18 @@ TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
 
 
-def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -> nn.Module:
+def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:
     """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
+
+    Args:
+        name: the model's.
+        checkpoint: its file, where that isn't the published or shipped one.
+        device: where to, or its name.
 
     Raises:
         checkpoints.store.CheckpointError: its file can't be had or used.
     """
+    device = torch.device(device)
     path = Path(checkpoint) if checkpoint else store.obtain(name)
     with blank():
         model: nn.Module = get_model(name)()
