@@ -112,6 +112,17 @@ def test_control_characters_are_escaped_in_the_infotext_and_kept_in_the_record()
     assert metadata.record_in(image)["prompts"] == made["prompts"]
 
 
+def test_what_is_no_picture_has_no_record(tmp_path):
+    for content in (b"", b"no picture", saved("PNG", PLAIN)[:-20]):
+        (tmp_path / "a.png").write_bytes(content)
+        assert metadata.read(tmp_path / "a.png") is None
+    PICTURE.save(tmp_path / "b.png")
+    assert metadata.read(tmp_path / "b.png") is None
+    for path in (tmp_path, tmp_path / "none.png"):
+        with pytest.raises(OSError):
+            metadata.read(path)
+
+
 def test_infotext_without_a_text_prompt():
     text = infotext(PLAIN | {"prompts": []})
     assert text.startswith("Steps: 50, ")
