@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from pathlib import PurePath
+from urllib.parse import unquote, urlsplit
 
 from .job import Job
 from .prompts import parse_prompt
@@ -21,8 +22,16 @@ def slug(text: str) -> str:
     return safe.encode()[:LONGEST].decode(errors="ignore").rstrip("_")
 
 
+def file_of(image: str) -> str:
+    """The name of an image prompt's file. Of an address, what lets somebody in is no part of it."""
+    if "://" not in image:
+        return PurePath(image).stem
+    parts = urlsplit(image)
+    return PurePath(unquote(parts.path)).stem or str(parts.hostname)
+
+
 def label(job: Job) -> str:
     """What a job's texts say, or if there are none the names of its image prompts."""
     texts = [parse_prompt(prompt)[0] for prompt in job.prompts]
-    texts = texts or [PurePath(parse_prompt(image)[0]).stem for image in job.images]
+    texts = texts or [file_of(parse_prompt(image)[0]) for image in job.images]
     return slug("_".join(texts)) if texts else NONE

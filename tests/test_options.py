@@ -95,6 +95,9 @@ def test_what_stands_for_the_prompt():
     assert label(Job(["a fox:2", "fog:-0.5"])) == "a_fox_fog"
     assert label(Job(images=["folder/sketch 1.png:0.5"], model="emoji_64")) == "sketch_1"
     assert label(Job(model="emoji_64")) == "no_prompt"
+    address = "https://me:secret@h.org:80"
+    images = [f"{address}/pictures/a%20b.png?key=secret:2", address, "file:///a/c.png"]
+    assert label(Job(images=images, model="emoji_64")) == "a_b_h_org_c"
     assert [str(p) for p in naming.paths("{prompt}/{seed}_{i}.png", 2, 7, prompt="a_fox")] == [
         "a_fox/7_0.png",
         "a_fox/8_1.png",
