@@ -12,10 +12,10 @@ from . import store
 LETTERS = re.compile(r"[^\W\d_]+")
 # What makes a sentence of words and says nothing of a picture.
 GRAMMAR = frozenset(
-    "also am among each had he her hers him his i its me most my our ours same she such their "
-    "theirs them they those us was we were which whom whose".split()
+    "also am among cannot each had he her hers him his i its me most my our ours same she such "
+    "their theirs them they those us was we were which whom whose".split()
 )
-ENDS = ("ings", "ing", "ed", "es", "s")
+ENDS = ("ings", "ing", "ed", "ly", "es", "s")
 SHORTEST = 3  # what has to be left of a word without its end
 SYMBOLS = 0x2000  # below this character what Unicode calls a symbol is rather a sign: a degree
 

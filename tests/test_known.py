@@ -42,6 +42,7 @@ def test_the_words_of_a_text():
         "bake bakes baked baking",
         "dress dresses dressed dressing",
         "house houses",
+        "happy happily",
         "bus",
     ],
 )
