@@ -1,8 +1,12 @@
 # make sample: the first picture. make test: the whole suite. Both make what they need.
+# With CPU=1, PyTorch comes in its build without GPUs, which is a fraction of the other.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+PIP += $(if $(filter-out 0,$(CPU)),--extra-index-url $(CPU_INDEX))
 export PROMPT ?= red apple
 
 .PHONY: sample test quick lint benchmark clean
@@ -30,9 +34,9 @@ clean:
 # pip is asked again whenever a list of requirements changes.
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-tests: tests/requirements.txt $(VENV)/installed
-	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	$(PIP) -r tests/requirements.txt
 	touch $@

@@ -9,9 +9,9 @@ if __name__ == "__main__":
     shell.begin("make_grid.py", ["PIL"])
 
 import sys
-from pathlib import Path
 
-from checkpoints.console import Parser, say
+from checkpoints.console import Parser, add_version, say
+from checkpoints.place import at_home
 from drawing.naming import bad_pattern, check_file
 from drawing.shell import MANY, whole_number
 
@@ -19,7 +19,9 @@ from drawing.shell import MANY, whole_number
 def build_parser() -> Parser:
     """The options."""
     parser = Parser(description=__doc__)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="the images' files")
+    parser.add_argument(
+        "images", type=at_home, nargs="+", metavar="IMAGE", help="the images' files"
+    )
     parser.add_argument(
         "--output", "-o", default="out.png", metavar="FILE", help="(default: out.png)"
     )
@@ -29,6 +31,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="images a row (default: the square root of their number, rounded up)",
     )
+    add_version(parser)
     return parser
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from checkpoints import store, tensors
+from checkpoints.place import at_home
 
 from . import tokenizer
 from .guidance import MEAN, STD
@@ -38,7 +39,7 @@ def find_file(name: str, download_root: str | Path | None) -> Path:
     """The file of a published model, fetched if it is nowhere, or the file that the name is."""
     if name in available_models():
         folder = Path(download_root) if download_root else None
-        return store.obtain(name, folders=[folder or store.at_home(store.CLIP_CACHE)], into=folder)
+        return store.obtain(name, folders=[folder or at_home(store.CLIP_CACHE)], into=folder)
     if Path(name).is_file():
         return Path(name)
     names = ", ".join(available_models())

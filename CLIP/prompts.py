@@ -54,6 +54,15 @@ def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
     return F.normalize(model.encode_image(seen).float(), dim=-1)
 
 
+@torch.no_grad()
+def nearest(model: CLIP, text: str, others: list[str], count: int) -> list[str]:
+    """Those of other texts that are nearest to a text by the cosine, the nearest first."""
+    tokens = clip.tokenize([text, *others], truncate=True).to(model.logit_scale.device)
+    embeds = F.normalize(model.encode_text(tokens).float(), dim=-1)
+    best = (embeds[1:] @ embeds[0]).topk(min(count, len(others))).indices
+    return [others[i] for i in best.tolist()]
+
+
 def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:
     """The normalised weighted sum [1, D] of the prompts' embeddings.
 

@@ -5,7 +5,7 @@ in brackets the least and the most. The full form takes half an hour, 16 GB of m
 disk, and wants a machine that does nothing else.
 """
 
-from checkpoints.console import require
+from checkpoints.console import Parser, require
 
 if __name__ == "__main__":
     require("python -m benchmark", "torch", "torchvision", "PIL")
@@ -72,7 +72,7 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m benchmark",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -88,8 +88,16 @@ def main() -> None:
         p.error(f"no part {unknown[0]!r}, only {', '.join(PARTS)}")
     args.parts = args.parts or PARTS
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler is talkative
-    results = json.loads(args.show.read_text()) if args.show else measure(args)
-    print("\n".join(shown.everything(results)))
+    if args.show:
+        try:
+            lines = list(shown.everything(json.loads(args.show.read_text())))
+        except OSError as error:
+            p.error(f"--show: {args.show}: {error.strerror or error}")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            p.error(f"--show: {args.show} has no figures of a benchmark")
+    else:
+        lines = list(shown.everything(measure(args)))
+    print("\n".join(lines))
     if not args.show:
         print(f"written: {args.json}", file=sys.stderr)
 

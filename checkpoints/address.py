@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from .console import one_line, shown
 from .download import Patience as Waits
 from .download import network_failure
+from .place import local
 
 LIMIT = 64 * 2**20
 REDIRECTS = 10
@@ -139,7 +140,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
     """An open binary file: a local one, or what an HTTP or HTTPS address answers.
 
     Args:
-        url_or_path: what to open.
+        url_or_path: what to open; of a local file a path or a file:// address.
         limit: how many bytes an address may send. A local file may have any size.
         patience: how long an address may take.
 
@@ -149,7 +150,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
     """
     url = str(url_or_path)
     if not url.lower().startswith(("http://", "https://")):
-        return open(url_or_path, "rb")
+        return open(local(url_or_path), "rb")
     from urllib3.exceptions import HTTPError
 
     given_up = threading.Event()

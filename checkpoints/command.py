@@ -8,9 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import store
-from .console import Parser, Unheard, leave_stdout, note, require, say
+from .console import Parser, Unheard, add_version, leave_stdout, note, require, say, shown
 from .download import human_size
+from .place import at_home
 from .store import Card, CheckpointError
+
+QUICK = 2**29  # bytes: what is larger is not hashed for a list, that is for verify
+NEARLY = 0.1  # by which a published file's size may be off where the exact one isn't known
+WRONG = "not the right file"
+LIST = "what there is, what takes its name, and where it is on disk (the default)"
 
 
 def card_name(text: str) -> str:
@@ -22,39 +28,66 @@ def card_name(text: str) -> str:
 
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser = Parser(prog=prog, description="The weights on this disk.")
+    add_version(parser)
+    parser.set_defaults(program=parser.prog)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("list", help="what there is and where it is on disk (the default)")
+    commands.add_parser("list", help=LIST)
     fetch = commands.add_parser("fetch", help="fetch what is not on disk, and print each path")
     fetch.add_argument("names", nargs="+", metavar="NAME", type=card_name)
     verify = commands.add_parser("verify", help="check the SHA-256 of what is on disk")
     verify.add_argument("names", nargs="*", metavar="NAME", type=card_name)
     change = commands.add_parser("convert", help="write a file's tensors in another format")
-    change.add_argument("source", metavar="A", type=Path, help="a .pth, .pt or .safetensors")
-    change.add_argument("target", metavar="B", type=Path, help="likewise; its suffix is the format")
+    change.add_argument("source", metavar="A", type=at_home, help="a .pth, .pt or .safetensors")
+    change.add_argument(
+        "target", metavar="B", type=at_home, help="likewise; its suffix is the format"
+    )
     return parser.parse_args(argv)
 
 
 def folders(card: Card) -> list[Path]:
     """Where a file may be, besides checkpoints/."""
-    return [store.at_home(store.CLIP_CACHE)] if card.kind == "clip" else []
+    return [at_home(store.CLIP_CACHE)] if card.kind == "clip" else []
 
 
-def row(card: Card) -> tuple[str, str, str, str]:
+def option(card: Card) -> str:
+    """The option that takes the card's name."""
+    if card.kind == "diffusion":
+        return "--model"
+    return "" if card.shipped else "--clip"  # that one comes with its model
+
+
+def is_wrong(card: Card, path: Path) -> bool:
+    """Whether a file is not the card's, by its size, and if it is not large by its hash."""
+    try:
+        size = path.stat().st_size
+        if card.bytes is None and card.approximate_bytes is not None:
+            if abs(size / card.approximate_bytes - 1) > NEARLY:
+                return True
+        elif card.bytes not in (None, size):
+            return True
+        known = card.sha256 is not None and size <= QUICK
+        return known and store.mismatch(card, path) is not None
+    except OSError:
+        return True
+
+
+def row(card: Card) -> tuple[str, str, str, str, str]:
     """A card's line in the table."""
     path = store.locate(card, folders(card))
     if path:
         size = human_size(path.stat().st_size)
     else:
         size = human_size(card.size) if card.size else "?"
-    return card.name, size, str(path or "not here"), "shipped" if card.shipped else ""
+    marks = ["shipped"] * card.shipped + [WRONG] * (path is not None and is_wrong(card, path))
+    return card.name, option(card), size, shown(path or "not here"), ", ".join(marks)
 
 
 def show_list() -> int:
-    rows = [("name", "size", "where", ""), *map(row, store.cards().values())]
+    rows = [("name", "option", "size", "where", ""), *map(row, store.cards().values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, size, where, shipped in rows:
-        line = f"{name:{widths[0]}}  {size:>{widths[1]}}  {where:{widths[2]}}  {shipped}"
-        say(line.rstrip())
+    for name, taken_by, size, where, marks in rows:
+        line = f"{name:{widths[0]}}  {taken_by:{widths[1]}}  {size:>{widths[2]}}  "
+        say(f"{line}{where:{widths[3]}}  {marks}".rstrip())
     return 0
 
 
@@ -74,15 +107,15 @@ def fetch(names: Sequence[str]) -> int:
     return status
 
 
-def convert(source: Path, target: Path) -> int:
+def convert(source: Path, target: Path, prog: str) -> int:
     """Prints the path of the new file."""
-    from .convert import convert  # imports torch
+    from .convert import BadRequest, convert  # imports torch
 
     try:
         convert(source, target)
     except CheckpointError as error:
-        note(str(error))
-        return 1
+        note(f"{prog}: {error}")
+        return 2 if isinstance(error, BadRequest) else 1
     say(target)
     return 0
 
@@ -124,7 +157,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             status = fetch(args.names)
         elif args.command == "convert":
             require(prog or "checkpoints", "torch", "safetensors")
-            status = convert(args.source, args.target)
+            status = convert(args.source, args.target, args.program)
         elif args.command == "verify":
             status = verify(args.names)
         else:

@@ -2,20 +2,51 @@
 
 import argparse
 import os
+import re
 import sys
 from importlib.util import find_spec
 from typing import NoReturn, TextIO
+
+from .version import __version__
+
+# What a terminal obeys instead of showing it: control characters, and what turns lines around.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def escaped(text: str) -> str:
+    """A text with the control characters in it as Python writes them."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the command in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{escaped(f'{self.prog}: {message}')}\n")
+
+
+def add_version(parser: argparse._ActionsContainer) -> None:
+    """The option that says the version."""
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
 class Unheard(Exception):
     """What a program has to say on stdout can't be written there. Its text is one line."""
+
+
+class Voice:
+    """How much a program says beside what has to be said."""
+
+    quiet = False
+
+
+def hush(quiet: bool) -> None:
+    """Leaves out from now on what is no path, warning or error, or goes back to saying it."""
+    Voice.quiet = quiet
+
+
+def is_quiet() -> bool:
+    return Voice.quiet
 
 
 def write_line(text: str, file: TextIO | None) -> None:
@@ -26,8 +57,14 @@ def write_line(text: str, file: TextIO | None) -> None:
 
 
 def note(text: str) -> None:
-    """Says something on stderr, at once."""
-    write_line(text, sys.stderr)
+    """Says a line on stderr, at once."""
+    write_line(escaped(text), sys.stderr)
+
+
+def mention(text: str) -> None:
+    """Says on stderr how far the program is, unless it was told to be quiet."""
+    if not Voice.quiet:
+        note(text)
 
 
 def say(text: object) -> None:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from . import tensors
+from .console import shown
 from .store import CheckpointError
+
+
+class BadRequest(CheckpointError):
+    """What was asked for can't be, whatever is in the files."""
+
 
 Write = Callable[[dict[str, Tensor], Path], None]
 
@@ -34,13 +40,18 @@ def convert(source: Path, target: Path) -> None:
         target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
 
     Raises:
-        CheckpointError: one can't be read or written, or the target is there already.
+        BadRequest: there is no such file, or the target is there already or of no format.
+        CheckpointError: one can't be read or written.
     """
     if target.suffix not in FORMATS:
         known = ", ".join(FORMATS)
-        raise CheckpointError(f"{target}: its end says no format; there are {known}")
+        raise BadRequest(f"{shown(target)}: its end says no format; there are {known}")
     if target.exists():
-        raise CheckpointError(f"{target} is there already; remove it, or give another name")
+        raise BadRequest(f"{shown(target)} is there already; remove it, or give another name")
+    if not source.is_file():
+        raise BadRequest(f"{shown(source)} is not a file; name one of weights")
+    if not target.parent.is_dir():
+        raise BadRequest(f"{shown(target.parent)} is not a folder; make it, or name another")
     found = tensors.read(source, torchscript=True)
     # Neither format wants two names in one piece of memory, or gaps.
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}

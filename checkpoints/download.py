@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .console import note
+from .console import is_quiet, mention, note
 from .partial import Origin, discard, length, read_origin, same_file, write_origin
 
 CHUNK = 1 << 18
@@ -157,7 +157,7 @@ def save_body(raw: Any, partial: Path, start: int, origin: Origin, label: str) -
             unit="B",
             unit_scale=True,
             leave=False,
-            disable=None,  # where stderr is no terminal
+            disable=is_quiet() or None,  # None: where stderr is no terminal
         ) as bar,
     ):
         write_origin(partial, origin)
@@ -203,7 +203,7 @@ def attempt(
         need_room(partial.parent, (origin.total or 0) - start)
         if not begun:
             of_size = f" ({human_size(origin.total)})" if origin.total else ""
-            note(f"fetching {label}{of_size} from {url}")
+            mention(f"fetching {label}{of_size} from {url}")
         save_body(response.raw, partial, start, origin, label)
     if origin.total is not None and length(partial) < origin.total:
         reason = f"the connection broke after {length(partial)} of {origin.total} bytes"

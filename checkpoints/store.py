@@ -15,6 +15,7 @@ from pathlib import Path
 from .console import note
 from .download import PATIENCE, Failed, Patience, download, need_room
 from .partial import discard, length
+from .place import at_home
 
 FOLDER = Path(__file__).resolve().parent  # what is shipped
 CARDS = FOLDER / "cards.json"
@@ -45,6 +46,7 @@ class Card:
         multiple: what other widths and heights have to be a multiple of.
         unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
+        vocabulary: of a diffusion model, the file that tells what it has learned by words.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Card:
     multiple: int = 1
     unprompted: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
+    vocabulary: str | None = None
 
     @property
     def size(self) -> int | None:
@@ -85,10 +88,6 @@ def home() -> Path:
     if CHECKOUT:
         return FOLDER
     return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "v-diffusion"
-
-
-def at_home(path: str | Path) -> Path:
-    return Path(os.path.expanduser(path))  # without an exception where nobody knows the home
 
 
 def sha256(path: Path) -> str:

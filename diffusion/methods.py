@@ -16,6 +16,9 @@ EVALUATIONS: dict[str, Callable[[int], int]] = {
     "dpmpp_2m_sde": lambda n: n,
 }
 METHODS = tuple(EVALUATIONS)
+# Those that divide by the first alpha, which is close to 0, and how many steps from noise it takes
+# until their pictures show anything (benchmark/results/methods.md).
+LEAST = {"prk": 5, "plms": 6, "pie": 5}
 # Those that draw fresh noise in each step unless told otherwise. The others solve an ODE.
 STOCHASTIC = ("ddpm", "dpmpp_2m_sde")
 # Those whose share of fresh noise can be chosen. DDPM is DDIM with all of it.

@@ -8,13 +8,17 @@ from typing import Any
 from checkpoints import store
 from checkpoints.console import Parser
 
-from .job import GUIDE, NUMBERS, SIDE
+from . import seeds
+from .job import GUIDE
 from .jobfile import STDIN
+from .limits import NUMBERS, SIDE
 from .naming import FORMATS
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, Script
 from .shell import MANY, whole_number
+from .talk import add_talk
 
 GRID = "grid.png"
+MOST_THREADS = 1024
 
 
 def of_card(name: str, script: Script) -> str:
@@ -44,8 +48,9 @@ def add_job(parser: Parser, script: Script) -> None:
     add(
         "--images",
         nargs="*",
+        action="extend",
         metavar="IMAGE",
-        help="the image prompts: files, or HTTP or HTTPS addresses",
+        help="the image prompts: files, or file, HTTP or HTTPS addresses",
     )
     add(
         "--model",
@@ -102,8 +107,10 @@ def add_job(parser: Parser, script: Script) -> None:
     )
     add(
         "--seed",
-        type=NUMBERS["seed"],
-        help="the first image's seed; image i has the seed beyond it by i (default: 0)",
+        type=seeds.seed,
+        metavar="SEED",
+        help="the first image's seed; image i has the seed beyond it by i; -1 or random: drawn, "
+        "and told (default: 0)",
     )
 
 
@@ -139,6 +146,7 @@ def add_guidance(parser: Parser) -> None:
 def add_run(parser: Parser, script: Script) -> None:
     """How many pictures, of which jobs, and what becomes of them."""
     group = parser.add_argument_group("the run")
+    seed = ", {seed} its seed" if script.has("seed") else ""
     if script.has("seed"):
         group.add_argument(
             "-n",
@@ -151,8 +159,8 @@ def add_run(parser: Parser, script: Script) -> None:
         "-o",
         default=argparse.SUPPRESS,
         metavar="PATTERN",
-        help="where the images go; {i} is an image's number, {seed} its seed; the suffix says the "
-        f"format: {', '.join(FORMATS)} (default: {script.output})",
+        help=f"where the images go; {{i}} is an image's number{seed}, {{prompt}} what it is to "
+        f"show; the suffix says the format: {', '.join(FORMATS)} (default: {script.output})",
     )
     group.add_argument(
         "--jobs",
@@ -163,6 +171,7 @@ def add_run(parser: Parser, script: Script) -> None:
     group.add_argument(
         "--again",
         nargs="+",
+        action="extend",
         default=[],
         metavar="IMAGE",
         help="draw as these images were drawn, but for the other options given",
@@ -223,6 +232,13 @@ def add_how(parser: Parser, script: Script) -> None:
         action="store_true",
         help="compile the model first, which takes a minute: for many images on CUDA",
     )
+    group.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        metavar="N",
+        help="on a CPU compute in so many threads; another number rounds differently (default: "
+        "one for each core)",
+    )
     group.add_argument("--device", help="the device (default: CUDA, else MPS, else the CPU)")
 
 
@@ -234,4 +250,5 @@ def parser_of(script: Script, description: str | None) -> Parser:
         add_guidance(parser)
     add_run(parser, script)
     add_how(parser, script)
+    add_talk(parser)
     return parser

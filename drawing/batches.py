@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .job import Job
+from .label import label
 from .naming import paths
 from .request import BadLine, Order
 from .shell import RunError, UserError
@@ -56,7 +57,8 @@ def single(
             first += 1
         else:
             try:
-                places = paths(order.output, order.n, order.job.seed, first, taken)
+                words = label(order.job)
+                places = paths(order.output, order.n, order.job.seed, first, taken, words)
             except UserError as error:
                 refuse(order.line, error)
                 places = []

@@ -11,6 +11,11 @@ def devices() -> list[str]:
     return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
 
 
+def use_threads(count: int) -> None:
+    """Computes in so many threads on a CPU from now on."""
+    torch.set_num_threads(count)
+
+
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     """The device of this name, or else the one to prefer.
 
@@ -30,6 +35,8 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         device = None
     names = {name for one in found for name in (one, one.split(":")[0])}
+    if device is not None and str(device) in ("cpu:0", "mps:0"):  # the only one of its kind
+        device = torch.device(device.type)
     if device is None or str(device) not in names:
         raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
     return device

@@ -6,35 +6,23 @@ import argparse
 import copy
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from checkpoints import store
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
+from .limits import LARGEST, NUMBERS, SIDE
 from .prompts import parse_prompt
-from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
-from .shell import MANY, UserError, number, whole_number
+from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
+from .shell import UserError
 
-LAST_SEED = 2**64 - 1
-MOST_STEPS = 10**6
-MOST_CUTOUTS = 2**16
-LONGEST_SIDE = 2**15
-LARGEST = 3.4e38  # that fp32 holds
 UNSAID: Any = None  # the script's default, or that of the model's card
-# What numbers there may be, as an option and from Python.
-NUMBERS: dict[str, Callable[[str], Any]] = {
-    "clip_guidance_scale": number(),
-    "cut_pow": number(0, 1000),
-    "cutn": whole_number(1, MOST_CUTOUTS),
-    "eta": number(0, 1),
-    "max_timestep": number(0, 1),
-    "seed": whole_number(0, LAST_SEED),
-    "starting_timestep": number(0, 1),
-    "steps": whole_number(1, MANY),
+NOTHING = {  # what is wrong with a prompt that is but a weight, and what to do
+    "prompts": "has no words; give some",
+    "images": "names no picture; give a file or an address",
 }
-SIDE = whole_number(1, LONGEST_SIDE)
 
 
 class JobError(UserError, ValueError):
@@ -180,7 +168,7 @@ def settled(job: Job) -> dict[str, Any]:
         own["seed"] = 0
     for name, value in own.items():
         if value is not None and name not in ("seed", "script") and not script.has(name):
-            raise JobError(f"{name.replace('_', ' ')}: {script.name}.py has no such option")
+            raise JobError(not_of(name, script))
     for name in ("checkpoint", "clip_checkpoint", "init"):
         if own[name] == "":
             raise JobError(f"{name.replace('_', ' ')}: the name is empty")
@@ -200,13 +188,14 @@ def settled(job: Job) -> dict[str, Any]:
     own |= {k: v for k, v in script.defaults.items() if own[k] is None}
     own |= {k: v for k, v in card.sampling.items() if own[k] is None and script.has(k)}
     own["size"] = settled_size(own["size"], card)
-    if own["steps"] > MOST_STEPS:
-        raise JobError(f"steps: {own['steps']} are too many; take {MOST_STEPS} at most")
     settle_guidance(own, script, card)
     if script is CFG_MODIFY_IMAGE and own["init"] is None:
         raise JobError("no picture to modify: name one before the prompts")
     if own["init"] is None:
         own["starting_timestep"] = None
+    for name in ("starting_timestep", "max_timestep"):
+        if own[name] == 0:
+            raise JobError(f"{name.replace('_', ' ')}: at 0 there is nothing to draw; raise it")
     return own
 
 
@@ -216,7 +205,7 @@ def settle_guidance(own: dict[str, Any], script: Script, card: store.Card) -> No
         parse_prompt(prompt, script.prompt_weight)[1] for prompt in own["prompts"] + own["images"]
     ]
     if any(abs(weight) > LARGEST for weight in [*weights, sum(weights)]):
-        raise JobError("the prompts' weights are too large; scale them down")
+        raise JobError(f"the prompts' weights are too large; the largest sum is {LARGEST:g}")
     if script is not CLIP_SAMPLE:
         own["clip_guidance_scale"], own["clip"] = 0.0, card.clip
         return
@@ -282,8 +271,11 @@ def settled_size(size: object, card: store.Card) -> tuple[int, int]:
 
 
 def texts(name: str, value: object) -> tuple[str, ...]:
-    """One text or several as a tuple."""
+    """One prompt or several as a tuple."""
     found = (value,) if isinstance(value, str) else value
     if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
         raise JobError(f"{name}: {value!r} is neither a text nor a list of texts")
+    for text in found:
+        if not parse_prompt(text)[0].strip():
+            raise JobError(f"{name}: {text!r} {NOTHING[name]}, or leave it out")
     return tuple(found)

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from checkpoints.console import shown
+from checkpoints.console import note, shown
 
+from . import seeds
+from .doubts import doubts
 from .job import Job, merged
 from .request import BadLine, Order
-from .scripts import CLIP_SAMPLE, SCRIPTS
+from .scripts import CLIP_SAMPLE, SCRIPTS, not_of
 from .shell import MANY, UserError, whole_number
 
 STDIN = "-"
@@ -62,6 +64,9 @@ def options_of(text: str) -> dict[str, Any]:
         return {"prompts": [text]}
     try:
         said = json.loads(text)
+    except json.JSONDecodeError as error:
+        # Its own text counts lines, too, and there is but one.
+        raise UserError(f"no JSON object: {error.msg}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"no JSON object: {error}") from None
     return {name.replace("-", "_"): value for name, value in said.items()}
@@ -81,17 +86,26 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     n, output = fields.pop("n", 1), fields.pop("output", script.output)
     known = [field.name for field in dataclasses.fields(Job) if script.has(field.name)]
     if unknown := [name for name in fields if name not in (*known, "script")]:
-        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output"))
+        if unknown[0] in {field.name for field in dataclasses.fields(Job)}:
+            raise UserError(not_of(unknown[0], script))
+        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output", "script"))
         raise UserError(f"no option {unknown[0].replace('_', '-')!r} of a job: there are {there}")
     for name in ("model", "checkpoint", "clip_checkpoint", "clip", "method", "init"):
         if not isinstance(fields.get(name), (str, type(None))):
             raise UserError(f"{name.replace('_', '-')}: {fields[name]!r} is no text")
     if not isinstance(output, str):
         raise UserError(f"output: {output!r} is no text")
+    drawn = script.has("seed") and seeds.is_random(fields.get("seed"))
+    if drawn:
+        fields["seed"] = seeds.draw()
     try:
-        return Order(Job(**fields), COUNT(str(n)), output, line)
+        job = Job(**fields)
+        order = Order(job, COUNT(str(n)), output, line, tuple(doubts(job, options)))
     except argparse.ArgumentTypeError as error:
         raise UserError(f"n: {error}") from None
+    if drawn:
+        note(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
+    return order
 
 
 def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:
@@ -123,7 +137,7 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
         file = None if sys.stdin is None else sys.stdin.buffer
     else:
         try:
-            file = open(path, "rb")
+            file = open(os.path.expanduser(path), "rb")
         except OSError as error:
             raise UserError(f"--jobs: {shown(path)}: {error.strerror}") from None
     if file is None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from checkpoints.console import CONTROLS, escaped
+
 from .record import PROGRAM  # the JSON's key
 from .scripts import CLIP_SAMPLE
 
@@ -38,21 +40,28 @@ def weighted(text: str, weight: float) -> str:
 
 
 def quote(text: str) -> str:
-    """A value as the format has it: in quotes if a comma, a colon or a newline is in it."""
-    plain = not re.search(r"[,:\n\r]", text) and text == text.strip() and text[:1] != '"'
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    """A value as the format has it: in quotes if there is a comma, a colon or a control in it."""
+    plain = not re.search(r"[,:]", text) and text == text.strip() and text[:1] != '"'
+    if plain and not CONTROLS.search(text):
+        return text
+    # JSON itself lets some of them through.
+    quoted = json.dumps(text, ensure_ascii=False)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
 def infotext(record: Mapping[str, Any]) -> str:
     """A record in the format of AUTOMATIC1111's web interface, which many tools read.
 
     The prompts come first, each on its line. Those with a negative weight are the negative prompt.
-    The last line is the parameters. What has no name in the format has one of ours.
+    The last line is the parameters. What has no name in the format has one of ours. Control
+    characters are escaped, but for newlines in prompts.
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
     guided = record["script"] == CLIP_SAMPLE.name
     # Without CLIP's guidance it is what the format means: the weight of all conditions but none.
     own = sum(one["weight"] for one in record["prompts"] + record["images"])
+    scale = record["clip_guidance_scale"] if guided else own
+    prompts = [("\n".join(map(escaped, text.split("\n"))), weight) for text, weight in prompts]
     lines = [weighted(text, weight) for text, weight in prompts if weight >= 0]
     negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
     if negative:
@@ -60,8 +69,8 @@ def infotext(record: Mapping[str, Any]) -> str:
     values = {
         "Steps": str(record["steps"]),
         "Sampler": record["sampler"],
-        # The one name that the format has for how strongly a picture is guided.
-        "CFG scale": number(record["clip_guidance_scale"] if guided else own),
+        # CLIP's not by the format's own name, which readers take for the classifier-free kind.
+        "CLIP guidance scale" if guided else "CFG scale": number(scale),
         "Seed": str(record["seed"]),
         "Size": f"{record['width']}x{record['height']}",
         "Model hash": record["model_sha256"][:SHORT_HASH],

@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Formatter
 
 from checkpoints.console import shown
+from checkpoints.place import at_home
 
 from .shell import RunError, UserError
 
@@ -34,7 +35,7 @@ def bad_pattern(pattern: str, why: str, option: str = "--output") -> BadOutput:
 
 
 def check_fields(pattern: str) -> None:
-    """Raises BadOutput unless the pattern has no fields but {i} and {seed}, with sound formats."""
+    """Raises BadOutput unless the pattern has `paths`' fields alone, with sound formats."""
     try:
         fields = list(Formatter().parse(pattern))
     except ValueError:
@@ -44,8 +45,11 @@ def check_fields(pattern: str) -> None:
     for _, name, spec, conversion in fields:
         if name is None or spec is None:  # text and no field
             continue
+        if name == "prompt" and not (spec or conversion):
+            continue
         if name not in ("i", "seed"):
-            raise bad_pattern(pattern, f"there is no field {{{name}}}, only {{i}} and {{seed}}")
+            none = f"there is no field {{{name}}}, only {{i}}, {{seed}} and {{prompt}}"
+            raise bad_pattern(pattern, "{prompt} has no formats" if name == "prompt" else none)
         if conversion or not SPEC.fullmatch(spec):
             tail = f"!{conversion}" * bool(conversion) + f":{spec}" * bool(spec)
             raise bad_pattern(
@@ -100,8 +104,9 @@ def check_file(option: str, name: str) -> Path:
         BadOutput: no image can be written under this name.
     """
     check_name(name, name, option)
-    check_place(name, Path(name), option)
-    return Path(name)
+    path = at_home(name)
+    check_place(name, path, option)
+    return path
 
 
 def preview_of(path: Path) -> Path:
@@ -110,17 +115,23 @@ def preview_of(path: Path) -> Path:
 
 
 def paths(
-    pattern: str, n: int, seed: int, first: int = 0, taken: dict[str, int] | None = None
+    pattern: str,
+    n: int,
+    seed: int,
+    first: int = 0,
+    taken: dict[str, int] | None = None,
+    prompt: str = "",
 ) -> list[Path]:
     """Where the images go: [n].
 
     Args:
-        pattern: a path with the fields {i}, which counts the images of a run, and {seed}. Either
-            can have a format, as in {i:05}.
+        pattern: a path with the fields {i}, which counts the images of a run, {seed} and {prompt}.
+            The former two can have a format, as in {i:05}.
         n: the number of images.
         seed: the first image's seed; the others have the seeds after it.
         first: the first image's number.
         taken: the real paths of the run's images before these, and their numbers; these are added.
+        prompt: what stands for {prompt}.
 
     Raises:
         BadOutput: the pattern is malformed, it names a folder or no format, or two images would be
@@ -132,9 +143,9 @@ def paths(
     folders: dict[Path, str] = {}
     result = []
     for i in range(first, first + n):
-        name = pattern.format(i=i, seed=seed + i - first)
+        name = pattern.format(i=i, seed=seed + i - first, prompt=prompt)
         check_name(pattern, name)
-        path = Path(name)
+        path = at_home(name)
         if path.parent not in folders:
             folders[path.parent] = os.path.realpath(path.parent)
         real = os.path.join(folders[path.parent], path.name)

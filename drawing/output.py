@@ -28,9 +28,23 @@ MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
 
 
+LONGEST = 200  # bytes of a name to which a draft's can add its own
+
+
+def stem_of(name: str) -> str:
+    """What drafts have of a file's name: a long one would grow too long."""
+    coded = os.fsencode(name)
+    return name if len(coded) <= LONGEST else f"{zlib.crc32(coded):08x}"
+
+
 def draft_of(path: Path, pid: int) -> Path:
     """Where a process of this machine writes a file before it gets its name."""
-    return path.with_name(f".{path.name}.{MACHINE}.{pid}.partial")
+    return path.with_name(f".{stem_of(path.name)}.{MACHINE}.{pid}.partial")
+
+
+def followed(path: Path) -> Path:
+    """The path itself, or of a symbolic link that of the file that it stands for."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def alive(pid: int) -> bool:
@@ -52,6 +66,7 @@ def sweep(folder: Path, names: Collection[str]) -> None:
     Raises:
         OSError: the folder can't be listed.
     """
+    names = {stem_of(name) for name in names}
     for entry in os.listdir(folder):
         draft = DRAFT.fullmatch(entry)
         if draft is None or draft[1] not in names or draft[2] not in (None, MACHINE):
@@ -69,16 +84,17 @@ def prepare(paths: Iterable[Path]) -> None:
         BadOutput: they can't.
     """
     folders: dict[Path, set[str]] = {}
-    for path in paths:
+    for path in map(followed, paths):
         folders.setdefault(path.parent, set()).add(path.name)
     for folder, names in folders.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder, names)
             # The longest name may be too long, and permission bits don't say what root may do.
-            draft = draft_of(
-                folder / max(names, key=lambda name: len(os.fsencode(name))), os.getpid()
-            )
+            longest = folder / max(names, key=lambda name: len(os.fsencode(name)))
+            with suppress(FileNotFoundError):
+                longest.lstat()
+            draft = draft_of(longest, os.getpid())
             try:
                 open(draft, "xb").close()
             finally:
@@ -134,7 +150,7 @@ def write(
 
     Args:
         image: grey or RGB.
-        path: its suffix is the format.
+        path: its suffix is the format. A symbolic link stays, and its file is written.
         metadata: its record, or None to write none.
         advice: what to say beside the reason if it can't be written.
 
@@ -145,15 +161,16 @@ def write(
     """
     # Pillow would not say why a write of its own failed.
     content = encode(image, path, metadata)
-    draft = draft_of(path, os.getpid())
+    place = followed(path)
+    draft = draft_of(place, os.getpid())
     try:
-        sweep(path.parent, {path.name})
+        sweep(place.parent, {place.name})
         try:
             with open(draft, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(draft, path)
+            os.replace(draft, place)
         finally:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from checkpoints import store
-from checkpoints.console import Parser, shown
+from checkpoints.console import Parser, hush, shown
+from checkpoints.place import at_home
 
-from . import arguments, prompts, shell
+from . import advice, arguments, prompts, shell
 from .job import Job, JobError, merged
 from .jobfile import open_jobs, order_of, read_orders
 from .naming import check_file
@@ -18,6 +18,7 @@ from .ranks import this_rank
 from .request import How, Keep, Order, Request
 from .scripts import SCRIPTS, Script
 from .shell import UserError
+from .talk import show_prompts
 
 
 def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> Request:
@@ -26,7 +27,17 @@ def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> 
     Raises:
         UserError: it is mistaken. What the parser itself finds ends the program.
     """
-    options = vars(parser.parse_args(argv))
+    return request_of(vars(advice.parse(parser, argv, script)), script)
+
+
+def request_of(options: dict[str, Any], script: Script) -> Request:
+    """What the parsed options of a script ask for.
+
+    Raises:
+        UserError: they are mistaken.
+    """
+    hush(options.pop("quiet"))
+    options.pop("list_prompts")
     told = [field.name for field in fields(How) if field.name in options]
     how = How(**{name: options.pop(name) for name in told})
     jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
@@ -46,7 +57,7 @@ def read_request(parser: Parser, argv: Sequence[str] | None, script: Script) -> 
         return Request(read_orders(file, jobs, options), how, keep, lines=True)
     if again:
         orders = [order_again(path, options) for path in again]
-        return Request(orders, how, keep, sources=tuple(map(Path, again)))
+        return Request(orders, how, keep, sources=tuple(map(at_home, again)))
     return Request([order_of(options)], how, keep)
 
 
@@ -64,7 +75,7 @@ def order_again(path: str, changes: dict[str, Any]) -> Order:
         return UserError(f"--again: {shown(path)} does not say how it was made; {remedy}")
 
     try:
-        record = metadata.read(Path(path))
+        record = metadata.read(at_home(path))
     except OSError as error:
         raise UserError(f"--again: {shown(path)}: {error.strerror or error}") from None
     if record is None:
@@ -90,7 +101,11 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
     """Draws what a command line asks for and returns the exit status."""
 
     def draw() -> None:
-        request = read_request(parser, argv, script)
+        options = vars(advice.parse(parser, argv, script))
+        if options["list_prompts"]:
+            show_prompts(options.get("model", script.defaults["model"]))
+            return
+        request = request_of(options, script)
         from .run import run  # what it imports takes longer than to find a mistake
 
         run(request)

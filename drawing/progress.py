@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from checkpoints.console import note, say
+from checkpoints.console import is_quiet, note, say
 
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 ENDLESS = "{desc} {elapsed}"
@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, images: int | None, tells: bool) -> None:
         self._images = images
         self._finished = 0
-        self._tells = tells
+        self._tells = tells and not is_quiet()
         self._bar: tqdm[NoReturn] | None = None
 
     def draws(self, batch: int, step: int, steps: int) -> None:

@@ -6,9 +6,13 @@ Importing this imports no torch.
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from checkpoints.place import local
 
 from .shell import UserError
 
@@ -20,12 +24,23 @@ if TYPE_CHECKING:
     from CLIP.model import CLIP
 
 
+# Two ends of a prompt that are numbers and no weights: the port of an address without a path, and
+# the minutes of a time of day that stands as a word of its own.
+PORT = re.compile(r"https?://(?:[^/?#@]*@)?(?:\[[^]/?#]*\]|[^][/?#@:]+):[0-9]+", re.IGNORECASE)
+TIME = re.compile(r"(?:.*[^\w.:/\\-])?(?:[01]?[0-9]|2[0-3]):[0-5][0-9]\s*", re.DOTALL)
+
+IMAGE_PROMPT = "image prompt"  # what messages call it
+
+
 def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
     """Splits a prompt into its text, path or address and its weight.
 
     What follows the last colon is the weight if it is a finite number; otherwise it is part of the
-    text, and the weight is the default.
+    text, and the weight is the default. So it is in `http://localhost:8000` and in `at 12:30`; a
+    weight of theirs follows after one more colon.
     """
+    if PORT.fullmatch(prompt) or TIME.fullmatch(prompt):
+        return prompt, default_weight
     text, colon, tail = prompt.rpartition(":")
     try:
         weight = float(tail)
@@ -36,8 +51,11 @@ def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
 
 def write_prompt(text: str, weight: float, default_weight: float = 1.0) -> str:
     """The prompt that `parse_prompt` splits into this text and weight."""
-    plain = parse_prompt(text, default_weight) == (text, weight)
-    return text if plain else f"{text}:{repr(weight).removesuffix('.0')}"
+    if parse_prompt(text, default_weight) == (text, weight):
+        return text
+    short = f"{text}:{repr(weight).removesuffix('.0')}"
+    # A whole number could be taken for a port or for minutes.
+    return short if parse_prompt(short, default_weight) == (text, weight) else f"{short}.0"
 
 
 class Opened(NamedTuple):
@@ -86,7 +104,10 @@ def open_named(what: str, path: str) -> Opened:
     try:
         return Opened(path, *pictures.open_picture(path))
     except pictures.PictureError as error:
-        raise UserError(f"{what} {error}") from None
+        advice = "; a text belongs to the prompts, before --images"
+        named = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
+        is_text = what == IMAGE_PROMPT and not named
+        raise UserError(f"{what} {error}{advice if is_text else ''}") from None
 
 
 def open_subject(
@@ -103,7 +124,7 @@ def open_subject(
     opened = []
     for prompt in images:
         path, weight = parse_prompt(prompt, default_weight)
-        _, picture, sha256 = open_named("image prompt", path)
+        _, picture, sha256 = open_named(IMAGE_PROMPT, path)
         opened.append(ImagePrompt(path, weight, picture, sha256))
     parsed = tuple(parse_prompt(text, default_weight) for text in texts)
     start = None if init is None else open_named("init image", init)

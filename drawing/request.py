@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from .job import LAST_SEED, Job
+from checkpoints.place import local
+
+from .job import Job
+from .limits import LAST_SEED
 from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
 
@@ -20,12 +23,14 @@ class Order:
         n: how many.
         output: the pattern of their paths.
         line: of a job file, the line that it stands in, for messages.
+        doubts: warnings of what is hardly meant.
     """
 
     job: Job
     n: int
     output: str
     line: str | None = None
+    doubts: tuple[str, ...] = field(default=(), compare=False)
 
     @cached_property
     def subject(self) -> Subject:
@@ -43,7 +48,8 @@ class Order:
         """The real paths of the pictures that the job is given, as far as they are files."""
         names = [parse_prompt(image)[0] for image in self.job.images]
         names += [] if self.job.init is None else [self.job.init]
-        return frozenset(Path(os.path.realpath(name)) for name in names if "\0" not in name)
+        places = [local(name) for name in names]
+        return frozenset(Path(os.path.realpath(one)) for one in places if "\0" not in str(one))
 
     def __post_init__(self) -> None:
         """
@@ -78,6 +84,7 @@ class How:
         batch_size: images at a time.
         checkpointing: guide in less memory and more time.
         compile: compile the models first, where that gains anything.
+        threads: how many to compute in on a CPU; None: as many as PyTorch would.
         cfg_batch: pictures and conditions at a time; None: all.
     """
 
@@ -86,6 +93,7 @@ class How:
     checkpointing: bool = False
     compile: bool = False
     cfg_batch: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

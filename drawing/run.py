@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.console import note, say, shown
+from checkpoints.console import mention, note, say, shown
 
 from . import output
 from .batches import Task, in_batches, single
-from .job import Job
 from .memory import memory_advice
 from .naming import WriteFailed, bad_pattern, check_place, preview_of
 from .progress import Progress
@@ -23,20 +21,12 @@ from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .record import Sources, record
 from .request import Request
 from .shell import RunError, UserError, clean_up_on_interrupt
-from .weights import Hashes
+from .weights import Hashes, check_files
 
 if TYPE_CHECKING:
     from diffusion.guidance import Callback
 
     from .studio import Studio
-
-
-def check_files(job: Job) -> None:
-    """Raises UserError where a file of weights that a job names is none."""
-    for option in ("checkpoint", "clip_checkpoint"):
-        path = getattr(job, option)
-        if path is not None and not os.path.isfile(path):
-            raise UserError(f"--{option.replace('_', '-')}: {shown(path)} is not a file")
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
@@ -64,6 +54,7 @@ class Run:
         self.tells = rank.reports  # whether it is for this rank to say what was refused
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
         self.prepared: set[Path] = set()  # folders
+        self.told: set[str] = set()
         self._studio: Studio | None = None
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
@@ -80,6 +71,12 @@ class Run:
             if own or self.rank.reports:
                 note(f"{line}: {error}")
 
+    def once(self, text: str, say: Callable[[str], None]) -> None:
+        """Says for all ranks what is not said yet."""
+        if self.rank.reports and text not in self.told:
+            say(text)
+        self.told.add(text)
+
     def studio(self) -> Studio:
         """Where it is drawn, made when it is needed: to import PyTorch takes longer than to find a
         mistake.
@@ -87,12 +84,12 @@ class Run:
         if self._studio is None:
             from compute import memory
 
-            from .devices import pick_device
+            from .devices import pick_device, use_threads
             from .studio import Studio
 
             device = pick_device(self.how.device, self.rank.local)
-            if self.rank.reports:
-                note(f"Using device: {device}")
+            if self.how.threads is not None:
+                use_threads(self.how.threads)
             if device.type == "cpu" and not self.how.checkpointing:
                 memory.keep_freed_memory()
             how = self.how
@@ -109,6 +106,8 @@ class Run:
         sources = {path.resolve() for path in self.request.sources}
         grid = self.keep.grid and self.keep.grid.resolve()
         for task in single(self.request.orders, self.refuse):
+            for doubt in () if task is None else task.order.doubts:
+                self.once(doubt, note)
             if task is not None and (sources or grid or task.order.inputs):
                 where = task.path.resolve()
                 if where in sources or where in task.order.inputs:
@@ -155,6 +154,7 @@ class Run:
             UserError: a record doesn't fit into its file, or a file is there that is another's.
         """
         for last in {id(task.order): task for task in tasks}.values():
+            self.studio().check(last.order.job)
             self.studio().files(last.order.job)
             if self.keep.metadata:
                 output.check_room(last.path, partial(self.record, last))
@@ -176,6 +176,7 @@ class Run:
             pictures = []
             if not done.issuperset(task.index for task in batch):
                 studio = self.studio()
+                self.once(f"Using device: {studio.device}", mention)
 
                 def tell(info: dict[str, Any]) -> None:
                     progress.draws(len(batch), info["i"] + 1, info["of"])
@@ -200,7 +201,8 @@ class Run:
             seconds = (time.monotonic() - begun) / len(batch)
             for i, task in enumerate(batch):
                 if task.index in done:
-                    preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
+                    with suppress(OSError):  # its name can be too long for there to be one
+                        preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
                     progress.is_there(task.path)
                     continue
                 made = self.record(task) if self.keep.metadata else None

@@ -83,3 +83,9 @@ CFG_MODIFY_IMAGE = Script(
     CFG_WEIGHTS,
 )
 SCRIPTS = {script.name: script for script in (CLIP_SAMPLE, CFG_SAMPLE, CFG_MODIFY_IMAGE)}
+
+
+def not_of(option: str, script: Script) -> str:
+    """What to say of another script's option, the field of a job, that a script is given."""
+    others = " and ".join(f"{one.name}.py" for one in SCRIPTS.values() if one.has(option))
+    return f"{option.replace('_', ' ')}: {script.name}.py has no such option, but {others}"

@@ -36,6 +36,8 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             value = None
+        if value is not None and value > high == MANY:
+            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {high}")
         if value is None or not low <= value <= high:
             limits = f"from {low} to {high}" if high != MANY else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
@@ -52,6 +54,9 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
             value = float(text)
         except ValueError:
             value = math.nan
+        if math.isinf(value) and "inf" not in text.lower() and math.isinf(high):
+            largest = f"{sys.float_info.max:.2g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {largest}")
         if not (math.isfinite(value) and low <= value <= high):
             limits = f"number from {low:g} to {high:g}" if math.isfinite(high) else "finite number"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {limits}")

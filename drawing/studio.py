@@ -19,8 +19,9 @@ from compute.blank import blank
 from diffusion import get_model, noise, utils
 from diffusion.models.blocks import use_checkpointing
 
+from . import known
 from .devices import pick_device
-from .draw import Aim, Models, cutouts_of, sample
+from .draw import Aim, Models, cutouts_of, sample, times
 from .job import Job
 from .pictures import resize_and_center_crop
 from .prompts import (
@@ -39,12 +40,18 @@ TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
 
 
-def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -> nn.Module:
+def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:
     """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
+
+    Args:
+        name: the model's.
+        checkpoint: its file, where that isn't the published or shipped one.
+        device: where to, or its name.
 
     Raises:
         checkpoints.store.CheckpointError: its file can't be had or used.
     """
+    device = torch.device(device)
     path = Path(checkpoint) if checkpoint else store.obtain(name)
     with blank():
         model: nn.Module = get_model(name)()
@@ -104,6 +111,7 @@ class Studio:
         self._compile = compile
         self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
+        self._told: set[tuple[str, str]] = set()  # the texts of models, which were looked at
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
         self._encode_texts = lru_cache(TEXTS)(self._encode_new_texts)
 
@@ -117,6 +125,14 @@ class Studio:
         if key not in self._files:
             self._files[key] = find_files(job)
         return self._files[key]
+
+    def check(self, job: Job) -> None:
+        """Checks what needs PyTorch and no weights.
+
+        Raises:
+            UserError: the job has no step to take.
+        """
+        times(job, get_model(job.model))
 
     def load(self, job: Job) -> Models:
         """The models of a job, loaded if they aren't.
@@ -144,6 +160,15 @@ class Studio:
         if warning := cut_warning(text):
             note(warning)
         return clip_prompts.encode_text(clip_model, text, self.device)
+
+    def _heard(self, job: Job, subject: Subject, clip_model: CLIP) -> Subject:
+        """The subject as the model is to hear it; tells once of what it can't know."""
+        for text, _ in subject.texts:
+            if (job.model, text) not in self._told:
+                self._told.add((job.model, text))
+                if warning := known.warning(job, text, clip_model):
+                    note(warning)
+        return known.heard(job, subject)
 
     def _encode_new_texts(self, clip_model: CLIP, texts: tuple[tuple[str, float], ...]) -> Tensor:
         return combine((self._encode_text(clip_model, text), weight) for text, weight in texts)
@@ -191,6 +216,10 @@ class Studio:
             starts = [subject.init for subject in subjects if subject.init is not None]
             pictures = [resize_and_center_crop(start.picture, job.size) for start in starts]
             inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(self.device)
+        if models.clip is not None:
+            subjects = [
+                self._heard(one, subject, models.clip) for one, subject in zip(jobs, subjects)
+            ]
         if job.script != CLIP_SAMPLE.name:
             found = [self.conditions(models, subject) for subject in subjects]
             embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))

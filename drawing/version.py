@@ -1,3 +1,5 @@
-"""The program's version; the package's is read from here."""
+"""The program's version, which everybody under this package has to know, too."""
 
-__version__ = "0.2.0"
+from checkpoints.version import __version__
+
+__all__ = ["__version__"]

@@ -1,13 +1,16 @@
 """The files of weights that a job needs: where they are, and what they hash to."""
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from checkpoints import store
+from checkpoints.console import shown
+from checkpoints.place import at_home
 
 from .job import Job
-from .shell import RunError
+from .shell import RunError, UserError
 
 
 class Files(NamedTuple):
@@ -24,14 +27,21 @@ def find_files(job: Job) -> Files:
         RunError: one can't be had.
     """
     try:
-        model = job.checkpoint or store.obtain(job.model)
-        clip: str | Path | None = None
-        if job.asks_clip:
-            cached = [store.at_home(store.CLIP_CACHE)]
-            clip = job.clip_checkpoint or store.obtain(job.clip, cached)
+        model = at_home(job.checkpoint) if job.checkpoint else store.obtain(job.model)
+        clip = at_home(job.clip_checkpoint) if job.clip_checkpoint and job.asks_clip else None
+        if job.asks_clip and clip is None:
+            clip = store.obtain(job.clip, [at_home(store.CLIP_CACHE)])
     except store.CheckpointError as error:
         raise RunError(error) from None
-    return Files(Path(model), None if clip is None else Path(clip))
+    return Files(model, clip)
+
+
+def check_files(job: Job) -> None:
+    """Raises UserError where a file of weights that a job names is none."""
+    for option in ("checkpoint", "clip_checkpoint"):
+        path = getattr(job, option)
+        if path is not None and not os.path.isfile(at_home(path)):
+            raise UserError(f"--{option.replace('_', '-')}: {shown(path)} is not a file")
 
 
 class Hashes:

@@ -40,7 +40,7 @@ def test_the_pattern_says_where_images_go(clip_sample, tmp_path):
     [
         ("same.png", "images 0 and 1 would both be same.png; put {i} or {seed} in it"),
         ("{i}.bmp", "its end says no format; there are .png, .jpg, .jpeg, .webp"),
-        ("{n}.png", "there is no field {n}, only {i} and {seed}"),
+        ("{n}.png", "there is no field {n}, only {i}, {seed} and {prompt}"),
         ("file/{i}.png", "file can't be a folder"),
     ],
 )

@@ -38,7 +38,25 @@ def test_the_short_form(tmp_path):
 def test_a_part_that_is_none(tmp_path):
     done = run_python("-m", "benchmark", "stepp", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.endswith("error: no part 'stepp', only start, step, batches\n")
+    assert done.stderr == "python -m benchmark: no part 'stepp', only start, step, batches\n"
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("none.json", "--show: none.json: No such file or directory"),
+        (".", "--show: .: Is a directory"),
+        ("a.json", "--show: a.json has no figures of a benchmark"),
+        ("b.json", "--show: b.json has no figures of a benchmark"),
+        ("c.json", "--show: c.json has no figures of a benchmark"),
+    ],
+)
+def test_a_file_that_has_no_figures(tmp_path, name, why):
+    for file, text in (("a.json", "{"), ("b.json", "{}"), ("c.json", "[1]")):
+        (tmp_path / file).write_text(text)
+    done = run_python("-m", "benchmark", "--show", name, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m benchmark: {why}\n"
 
 
 def test_the_baseline_does_the_same_work():

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -55,13 +56,64 @@ def test_list(home, capsys, argv):
     cache = home.parent / "cache"
     width = len(f"{home}/small.pth")
     assert capsys.readouterr() == (
-        "name     size  where\n"
-        "net    100 kB  not here\n"
-        f"small  100 kB  {home}/small.pth  shipped\n"
-        f"ViT    100 kB  {cache / 'ViT.pt'!s:{width}}".rstrip()
+        "name   option     size  where\n"
+        "net    --model  100 kB  not here\n"
+        f"small  --model  100 kB  {home}/small.pth  shipped\n"
+        f"ViT    --clip   100 kB  {cache / 'ViT.pt'!s:{width}}".rstrip()
         + "\n",
         "",
     )
+
+
+def listed(capsys) -> dict[str, str]:
+    """What the list says behind the path of each file that is here."""
+    assert command.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line.split()[0]: re.split(r"\.pth?", line)[1].strip() for line in lines if ".p" in line}
+
+
+def test_the_list_marks_what_is_not_the_right_file(home, capsys, monkeypatch):
+    assert listed(capsys) == {"small": "shipped", "ViT": ""}
+    (home / "net.pth").write_bytes(CONTENT[:-1])  # too short
+    (home / "small.pth").write_bytes(CONTENT[::-1])  # of the right size
+    wrong = {"net": "not the right file", "small": "shipped, not the right file"}
+    assert listed(capsys) == wrong | {"ViT": ""}
+    cards = json.loads(store.CARDS.read_text())
+    for size, expected in ((80_000, "not the right file"), (99_000, "")):
+        cards["net"].update(bytes=None, approximate_bytes=size)
+        store.CARDS.write_text(json.dumps(cards))
+        # A large file is not read for a list.
+        monkeypatch.setattr(command, "QUICK", 10)
+        assert listed(capsys)["net"] == expected
+
+
+def test_each_option_takes_the_names_that_the_list_says():
+    from drawing.arguments import guides
+    from drawing.scripts import CLIP_SAMPLE
+
+    taken = {name: command.option(card) for name, card in store.cards().items()}
+    by = {way: [name for name in taken if taken[name] == way] for way in {*taken.values()}}
+    assert sorted(by["--model"]) == sorted(CLIP_SAMPLE.models()) and by["--clip"] == guides()
+    assert by[""] == ["emoji_64_clip"]
+
+
+@pytest.mark.parametrize(
+    "source, target, status, message",
+    [
+        ("a.pth", "b.txt", 2, "b.txt: its end says no format; there are .safetensors, .pth, .pt"),
+        ("a.pth", "a.pth", 2, "a.pth is there already; remove it, or give another name"),
+        ("none.pth", "b.pth", 2, "none.pth is not a file; name one of weights"),
+        ("a.pth", "none/b.pth", 2, "none is not a folder; make it, or name another"),
+        ("a.pth", "b.pth", 1, "a.pth"),
+    ],
+)
+def test_what_can_not_be_converted(tmp_path, monkeypatch, capsys, source, target, status, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pth").write_text("no weights")
+    assert command.main(["convert", source, target], "python -m checkpoints") == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"python -m checkpoints: {message}")
+    assert err.count("\n") == 1 and len(list(tmp_path.iterdir())) == 1
 
 
 def test_fetch_prints_paths(home, capsys):
@@ -161,7 +213,7 @@ def test_the_command_itself():
     lines = run.stdout.splitlines()
     assert run.returncode == 0 and run.stderr == ""
     assert [line.split()[0] for line in lines] == ["name", *store.cards()]
-    assert lines[2].startswith("cc12m_1_cfg     2.4 GB  ")
+    assert lines[2].startswith("cc12m_1_cfg     --model  2.4 GB  ")
 
 
 def test_the_command_imports_no_torch():

@@ -99,3 +99,13 @@ def test_what_has_moved_is_still_found_where_it_was(tmp_path):
     assert (done.returncode, done.stdout) == (0, f"emoji_64: {path} is right\n")
     done = run_python("-m", "diffusion.checkpoints", "x", cwd=tmp_path)
     assert done.stderr.startswith("python -m diffusion.checkpoints: ")
+
+
+@pytest.mark.parametrize("package", ["drawing", "CLIP", "diffusion", "compute"])
+def test_a_package_that_is_no_program_says_so(tmp_path, package):
+    done = run_python("-m", package, cwd=tmp_path)
+    assert done.returncode in (1, 2) and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    if package == "drawing":
+        programs = "clip_sample.py, cfg_sample.py, cfg_modify_image.py and make_grid.py"
+        assert line == f"python -m drawing: it is a library; the programs are {programs}"

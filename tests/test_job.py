@@ -67,12 +67,15 @@ def test_method_and_eta(given, settled):
         ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
         ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
         ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
+        ({"prompts": "  "}, "prompts: '  ' has no words; give some, or leave it out"),
+        ({"prompts": ["a", ":2"]}, "prompts: ':2' has no words; give some, or leave it out"),
+        ({"images": ""}, "images: '' names no picture; give a file or an address, or leave it out"),
         ({"model": "x"}, "no model 'x' for clip_sample.py: there are cc12m_1, cc12m_1_cfg, "),
         ({"method": "euler"}, "no method 'euler': there are ddpm, ddim, "),
-        ({"steps": 0}, "steps: '0' is not a whole number of at least 1"),
-        ({"steps": 10**6 + 1}, "steps: 1000001 are too many; take 1000000 at most"),
-        ({"steps": True}, "steps: 'True' is not a whole number of at least 1"),
-        ({"steps": 2.5}, "steps: '2.5' is not a whole number of at least 1"),
+        ({"steps": 0}, "steps: '0' is not a whole number from 1 to 1000000"),
+        ({"steps": 10**6 + 1}, "steps: '1000001' is not a whole number from 1 to 1000000"),
+        ({"steps": True}, "steps: 'True' is not a whole number from 1 to 1000000"),
+        ({"steps": 2.5}, "steps: '2.5' is not a whole number from 1 to 1000000"),
         ({"seed": 2**64}, "is not a whole number from 0 to 18446744073709551615"),
         ({"eta": float("nan")}, "eta: 'nan' is not a number from 0 to 1"),
         ({"clip_guidance_scale": "inf"}, "clip guidance scale: 'inf' is not a finite number"),
@@ -126,14 +129,16 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('{"prompts": "a"', "no JSON object: Expecting ',' delimiter: line 1 column 16 (char 15)"),
+        ('{"prompts": "a"', "no JSON object: Expecting ',' delimiter, column 16"),
         ('{"promts": "a"}', "no option 'promts' of a job: there are prompts, images, model, "),
         ('{"batch-size": 3}', "no option 'batch-size' of a job: there are "),
         ('{"n": 0}', "n: '0' is not a whole number of at least 1"),
         ('{"output": 3}', "output: 3 is no text"),
         ('{"model": ["emoji_64"]}', "model: ['emoji_64'] is no text"),
         ('{"seed": 18446744073709551615, "n": 2}', "take a smaller --seed"),
-        ('{"steps": "many"}', "steps: 'many' is not a whole number of at least 1"),
+        ('{"steps": "many"}', "steps: 'many' is not a whole number from 1 to 1000000"),
+        ('{"prompts": [""]}', "prompts: '' has no words; give some, or leave it out"),
+        (":2", "prompts: ':2' has no words; give some, or leave it out"),
         (b"\xff", "it is not in UTF-8"),
     ],
 )
@@ -233,7 +238,7 @@ def test_a_job_file(clip_sample, tmp_path):
     names = ["foxes/7.png", "out_00002.png", "out_00003.png", "out_00004.png", "out_00006.png"]
     assert done.stdout.split() == names
     said = done.stderr.splitlines()
-    assert "jobs:2: steps: 'x' is not a whole number of at least 1" in said
+    assert "jobs:2: steps: 'x' is not a whole number from 1 to 1000000" in said
     assert "jobs:5: image prompt none.png: there is no such file" in said
     assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:5"
     # Each as in a run of its own.
@@ -302,7 +307,7 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
     done = clip_sample("--jobs", "jobs", *QUICK, "-bs", "2")
     assert (done.returncode, done.stdout) == (2, "out_00000.png\n")
     said = done.stderr.splitlines()
-    assert "jobs:2: the prompts' weights are too large; scale them down" in said
+    assert "jobs:2: the prompts' weights are too large; the largest sum is 3.4e+38" in said
     assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:3" and len(said) == 5
 
 

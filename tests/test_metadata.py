@@ -46,8 +46,9 @@ def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 def test_infotext_of_one_prompt():
     assert infotext(PLAIN) == (
         "red apple\n"
-        "Steps: 50, Sampler: DDIM, CFG scale: 500, Seed: 7, Size: 64x48, Model hash: a05dd37d00, "
-        "Model: emoji_64, CLIP hash: 912732a100, CLIP: emoji_64_clip, Version: v-diffusion 0.1.0"
+        "Steps: 50, Sampler: DDIM, CLIP guidance scale: 500, Seed: 7, Size: 64x48, "
+        "Model hash: a05dd37d00, Model: emoji_64, CLIP hash: 912732a100, CLIP: emoji_64_clip, "
+        "Version: v-diffusion 0.1.0"
     )
 
 
@@ -58,7 +59,7 @@ def test_infotext_parsed_back():
         {
             "Steps": "50",
             "Sampler": "DDIM",
-            "CFG scale": "500",
+            "CLIP guidance scale": "500",
             "Seed": "18446744073709551615",
             "Size": "64x48",
             "Model hash": "a05dd37d00",
@@ -74,13 +75,52 @@ def test_infotext_parsed_back():
 
 
 @pytest.mark.parametrize(
-    "model", ["a, b", "Steps: 1", 'say "a"', '"a"', "two\nlines", "C:\\x", " edge ", "é, 字", '"']
+    "model",
+    [
+        "a, b",
+        "Steps: 1",
+        'say "a"',
+        '"a"',
+        "two\nlines",
+        "C:\\x",
+        " edge ",
+        "é, 字",
+        '"',
+        "\x1b[31m",
+        "\x7f\x9b",
+        "a\u202eb",
+        "tab\t",
+    ],
 )
 def test_any_value_survives_in_the_infotext(model):
     text = infotext(PLAIN | {"model": model})
     assert len(text.split("\n")) == 2
     assert parse(text)[2]["Model"] == model
     assert parse(text)[2]["Version"] == "v-diffusion 0.1.0"
+
+
+def test_classifier_free_guidance_has_the_formats_own_name():
+    text = infotext(PLAIN | {"script": "cfg_sample", "prompts": texts(("a", 3), ("b", -0.5))})
+    assert "CFG scale: 2.5, " in text and "CLIP guidance" not in text
+
+
+def test_control_characters_are_escaped_in_the_infotext_and_kept_in_the_record():
+    made = PLAIN | {"prompts": texts(("\x1b]0;title\x07 a\nb\u202e", 1), ("\x9b2J", -1))}
+    text = infotext(made)
+    assert text.startswith("\\x1b]0;title\\x07 a\nb\\u202e\nNegative prompt: \\x9b2J\nSteps: 50")
+    image = Image.open(io.BytesIO(saved("PNG", made)))
+    assert metadata.record_in(image)["prompts"] == made["prompts"]
+
+
+def test_what_is_no_picture_has_no_record(tmp_path):
+    for content in (b"", b"no picture", saved("PNG", PLAIN)[:-20]):
+        (tmp_path / "a.png").write_bytes(content)
+        assert metadata.read(tmp_path / "a.png") is None
+    PICTURE.save(tmp_path / "b.png")
+    assert metadata.read(tmp_path / "b.png") is None
+    for path in (tmp_path, tmp_path / "none.png"):
+        with pytest.raises(OSError):
+            metadata.read(path)
 
 
 def test_infotext_without_a_text_prompt():

@@ -98,16 +98,18 @@ def test_one_image_needs_no_field():
 @pytest.mark.parametrize(
     "pattern, expected",
     [
-        ("{n}.png", "there is no field {n}, only {i} and {seed}"),
-        ("{}.png", "there is no field {}, only {i} and {seed}"),
-        ("{0}.png", "there is no field {0}, only {i} and {seed}"),
-        ("{i.real}.png", "there is no field {i.real}, only {i} and {seed}"),
-        ("{seed[0]}.png", "there is no field {seed[0]}, only {i} and {seed}"),
+        ("{n}.png", "there is no field {n}, only {i}, {seed} and {prompt}"),
+        ("{}.png", "there is no field {}, only {i}, {seed} and {prompt}"),
+        ("{0}.png", "there is no field {0}, only {i}, {seed} and {prompt}"),
+        ("{i.real}.png", "there is no field {i.real}, only {i}, {seed} and {prompt}"),
+        ("{seed[0]}.png", "there is no field {seed[0]}, only {i}, {seed} and {prompt}"),
         ("{i.png", "a brace has no counterpart; for a brace itself write {{ or }}"),
         ("i}.png", "a brace has no counterpart; for a brace itself write {{ or }}"),
         ("{i:5q}.png", "':5q' is no format of a whole number; write {i} or {i:05}"),
         ("{i:.2f}.png", "':.2f' is no format of a whole number; write {i} or {i:05}"),
         ("{i:c}.png", "':c' is no format of a whole number; write {i} or {i:05}"),
+        ("{prompt:9}.png", "{prompt} has no formats"),
+        ("{prompt!r}.png", "{prompt} has no formats"),
         ("{i!r}.png", "'!r' is no format of a whole number; write {i} or {i:05}"),
         ("{i:{seed}}.png", "':{seed}' is no format of a whole number; write {i} or {i:05}"),
         ("{i:09999999999}.png", "':09999999999' is no format of a whole number; write {i} or "
@@ -186,7 +188,7 @@ def test_prepare_where_not_even_root_can_write():
 
 def test_prepare_tries_the_longest_name(folder):
     with pytest.raises(BadOutput) as caught:
-        output.prepare(naming.paths("{i}" + "x" * 250 + ".png", 2, 7))
+        output.prepare(naming.paths("{i}" + "x" * 251 + ".png", 2, 7))
     assert str(caught.value) == "--output: can't write to .: File name too long"
 
 

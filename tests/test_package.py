@@ -74,6 +74,7 @@ def test_the_wheel_has_the_program_and_the_shipped_model_and_no_more(wheel):
     for name in (
         *(f"{package}/py.typed" for package in PACKAGES),
         "checkpoints/cards.json",
+        "checkpoints/emoji_64.json",
         "checkpoints/emoji_64.pth",
         "checkpoints/emoji_64_clip.pth",
         "CLIP/bpe_simple_vocab_16e6.txt.gz",

@@ -63,6 +63,9 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     with pytest.raises(UserError, match="--device: there is no '' here, only cuda:0, cuda:1"):
         pick_device("")
     assert str(pick_device("cuda:1", 0)) == "cuda:1" and str(pick_device("cpu", 1)) == "cpu"
+    assert str(pick_device("cpu:0")) == "cpu"
+    with pytest.raises(UserError, match="there is no 'cpu:1' here"):
+        pick_device("cpu:1")
 
 
 def workers_of(launcher: int) -> list[int]:
@@ -109,7 +112,7 @@ def test_a_job_file_for_two(tmp_path):
         stdout, stderr = process.communicate()
     assert process.returncode == 1  # torchrun's
     assert sorted(stdout.split()) == [f"out_0000{i}.png" for i in (0, 2, 3, 4)]
-    assert stderr.count("jobs:2: steps: 'x' is not a whole number of at least 1") == 1
+    assert stderr.count("jobs:2: steps: 'x' is not a whole number from 1 to 1000000") == 1
     assert stderr.count("clip_sample.py: not drawn: jobs:2\n") == 1
     assert stderr.count("Using device: cpu") == 1
     assert "exitcode  : 2 " in stderr

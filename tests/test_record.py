@@ -87,7 +87,20 @@ def test_the_job_comes_back_from_its_record(job):
 
 
 @pytest.mark.parametrize(
-    "text, weight", [("Dune: 2", 1.0), ("a", 2.5), ("a:b", 1.0), ("a:1", 1.0), ("", -1e-3)]
+    "text, weight",
+    [
+        ("Dune: 2", 1.0),
+        ("a", 2.5),
+        ("a:b", 1.0),
+        ("a:1", 1.0),
+        ("", -1e-3),
+        ("at 12:30", 1.0),
+        ("at 12:30", 25.0),
+        ("at 12", 30.0),
+        ("http://h:80", 1.0),
+        ("http://h:80", 2.0),
+        ("http://h", 80.0),
+    ],
 )
 def test_a_prompt_is_written_so_that_it_is_parsed_back(text, weight):
     from drawing.prompts import parse_prompt, write_prompt

@@ -157,7 +157,7 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
     (tmp_path / "jobs").write_text("\n".join(map(json.dumps, lines)))
     done = run("clip_sample", "--jobs", "jobs")
     assert (done.returncode, done.stdout.split()) == (2, ["a.png", "b.png", "c.png"])
-    assert "jobs:4: no option 'cutn' of a job: there are" in done.stderr
+    assert "jobs:4: cutn: cfg_sample.py has no such option, but clip_sample.py" in done.stderr
     assert "jobs:5: no script 'paint': there are clip_sample, cfg_sample, cfg_mod" in done.stderr
 
 
@@ -172,7 +172,7 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
         ("clip_sample", ["a", "--init", "none.png"], "init image none.png: there is no such file"),
         ("clip_sample", ["a", "--init", INIT, "-st", "0.01"], "--starting-timestep: no step"),
         ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms draws no"),
-        ("cfg_sample", ["a:1e39"], "the prompts' weights are too large; scale them down"),
+        ("cfg_sample", ["a:1e39"], "weights are too large; the largest sum is 3.4e+38"),
         ("cfg_sample", ["a", "-cs", "5"], "unrecognized arguments: -cs"),
         ("clip_sample", ["a", "--checkpoint", ""], "checkpoint: the name is empty"),
         ("cfg_modify_image", [], "no picture to modify: name one before the prompts"),
@@ -272,3 +272,14 @@ def test_no_picture_is_written_over_one_that_is_used(run, tmp_path):
     assert (
         (tmp_path / "out_00001.png").read_bytes() == before == (tmp_path / "out.png").read_bytes()
     )
+
+
+def test_pictures_named_by_several_options_are_all_taken():
+    from cfg_sample import build_parser
+
+    words = ["a", "--images", "a.png", "--images", "b.png:2", "c.png"]
+    assert build_parser().parse_args(words).images == ["a.png", "b.png:2", "c.png"]
+    words = ["--again", "a.png", "b.png", "--again", "c.png"]
+    for _ in range(2):  # and none of them stays for the next command
+        assert build_parser().parse_args(words).again == ["a.png", "b.png", "c.png"]
+    assert build_parser().parse_args([]).again == []

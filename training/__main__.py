@@ -10,7 +10,7 @@ from checkpoints import store
 from CLIP.clip import load
 from CLIP.model import CLIP
 
-from . import card, clip, data, unet
+from . import card, clip, data, unet, words
 from .state import save
 
 STATE = Path(__file__).with_name("state")
@@ -77,6 +77,7 @@ def main() -> None:
         publish(clip_model.state_dict(), "emoji_64_clip")
         model = unet.train(pictures, clip_model, args.state / "unet.pt", recipe)
     publish(model.state_dict(), "emoji_64")
+    words.write(pictures)
     card.write()
 
 

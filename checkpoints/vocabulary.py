@@ -1,0 +1,103 @@
+"""The words that a model has learned, where that is known: a file beside its weights."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from . import store
+
+LETTERS = re.compile(r"[^\W\d_]+")
+# What makes a sentence of words and says nothing of a picture.
+GRAMMAR = frozenset(
+    "also am among cannot each had he her hers him his i its me most my our ours same she such "
+    "their theirs them they those us was we were which whom whose".split()
+)
+ENDS = ("ings", "ing", "ed", "ly", "es", "s")
+SHORTEST = 3  # what has to be left of a word without its end
+SYMBOLS = 0x2000  # below this character what Unicode calls a symbol is rather a sign: a degree
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in order, in small letters without accents; none of one Latin letter."""
+    plain = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return [word for word in LETTERS.findall(plain) if len(word) > 1 or not word.isascii()]
+
+
+def stem(word: str) -> str:
+    """What a word, its plural and its other simple forms have in common."""
+    for end in ENDS:
+        if word.endswith(end) and len(word) - len(end) >= SHORTEST:
+            word = word.removesuffix(end)
+            break
+    word = word.removesuffix("e")
+    if len(word) > SHORTEST and word[-1] == word[-2]:  # of running
+        word = word[:-1]
+    return word[:-1] + "i" if word.endswith("y") else word  # of berries
+
+
+def symbols_of(text: str) -> list[str]:
+    """The characters of a text that are pictures themselves, in order."""
+    return [c for c in text if ord(c) >= SYMBOLS and unicodedata.category(c) == "So"]
+
+
+def bare(text: str) -> str:
+    """An emoji without what only says that it is one."""
+    return text.strip().replace("\ufe0f", "")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model has learned by words.
+
+    Args:
+        names: of the things that it has seen, each with its emoji.
+        words: all that it has read, as `words_of` gives them.
+    """
+
+    names: Mapping[str, str]
+    words: frozenset[str]
+
+    @cached_property
+    def _stems(self) -> frozenset[str]:
+        return frozenset(map(stem, self.words | GRAMMAR))
+
+    @cached_property
+    def _emoji(self) -> dict[str, str]:
+        return {bare(emoji): name for name, emoji in self.names.items()}
+
+    def said(self, text: str) -> str:
+        """The name of the thing where the text is nothing but its emoji, else the text itself."""
+        return self._emoji.get(bare(text), text)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words and emoji of a text that the model has never read in any form, each once."""
+        seen = {c for emoji in self._emoji for c in emoji}
+        words = [word for word in words_of(text) if stem(word) not in self._stems]
+        return list(dict.fromkeys(words + [c for c in symbols_of(text) if c not in seen]))
+
+
+def lines(vocabulary: Vocabulary) -> Iterator[str]:
+    """A vocabulary's things, as a script reads them: a name, a tab and its emoji."""
+    yield from (f"{name}\t{emoji}" for name, emoji in vocabulary.names.items())
+
+
+def write(vocabulary: Vocabulary, model: str) -> None:
+    """Writes the file of a model that its card names."""
+    named = json.dumps(dict(vocabulary.names), ensure_ascii=False, indent=1)
+    words = json.dumps(" ".join(sorted(vocabulary.words)), ensure_ascii=False)
+    path = store.FOLDER / str(store.cards()[model].vocabulary)
+    path.write_text(f'{{"names": {named},\n"words": {words}}}\n', "utf-8")
+
+
+@cache
+def of(model: str) -> Vocabulary | None:
+    """What a model has learned by words, None where nobody has written it down."""
+    file = store.cards()[model].vocabulary
+    if file is None:
+        return None
+    found = json.loads((store.FOLDER / file).read_text("utf-8"))
+    return Vocabulary(found["names"], frozenset(found["words"].split()))

@@ -1,0 +1,56 @@
+"""What a model hears of a prompt, and what to say of one that it can't know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from checkpoints import vocabulary
+from checkpoints.vocabulary import Vocabulary, words_of
+
+from .job import Job
+from .prompts import Subject
+
+if TYPE_CHECKING:
+    from CLIP.model import CLIP
+
+NEAREST = 3  # names to suggest
+MOST = 5  # unknown words to name
+
+
+def vocabulary_of(job: Job) -> Vocabulary | None:
+    """What a job's model has learned by words; None where that isn't known, as of a file of the
+    user's own.
+    """
+    own = job.checkpoint is not None or job.clip_checkpoint is not None
+    return None if own else vocabulary.of(job.model)
+
+
+def heard(job: Job, subject: Subject) -> Subject:
+    """The subject as the model is to hear it: an emoji alone goes by its name."""
+    known = vocabulary_of(job)
+    if known is None:
+        return subject
+    return replace(subject, texts=tuple((known.said(text), w) for text, w in subject.texts))
+
+
+def warning(job: Job, text: str, clip_model: CLIP) -> str | None:
+    """What to say of a text with words that the model has not learned, None if it knows them all.
+
+    Args:
+        clip_model: the model's CLIP, which tells what is near.
+    """
+    known = vocabulary_of(job)
+    if known is None or not (unknown := known.unknown(text)):
+        return None
+    from CLIP import prompts
+
+    # A word that CLIP has never read leads anywhere; what it knows of the text leads nearer.
+    rest = " ".join(word for word in words_of(text) if word not in unknown)
+    near = prompts.nearest(clip_model, rest or text, list(known.names), NEAREST)
+    words = ", ".join(f'"{word}"' for word in unknown[:MOST])
+    more = f" and {len(unknown) - MOST} more words" if len(unknown) > MOST else ""
+    return (
+        f"warning: {job.model} has not learned {words}{more}; "
+        f"the nearest things that it knows: {', '.join(near)}"
+    )

@@ -1,0 +1,32 @@
+"""Seeds that nobody has chosen. Importing this imports no torch."""
+
+import secrets
+
+from .limits import NUMBERS
+from .ranks import this_rank
+from .shell import UserError
+
+RANDOM = "random"
+DRAWN = 2**32  # below this, for seeds that can be read
+
+
+def is_random(value: object) -> bool:
+    """Whether a seed is to be drawn."""
+    return str(value) in (RANDOM, "-1")
+
+
+def seed(text: str) -> int | str:
+    """An argparse type: a seed, or that it is to be drawn."""
+    chosen: int | str = RANDOM if is_random(text) else NUMBERS["seed"](text)
+    return chosen
+
+
+def draw() -> int:
+    """A seed from the system's own randomness.
+
+    Raises:
+        UserError: several processes share the pictures, and each would draw another.
+    """
+    if this_rank().of > 1:
+        raise UserError("--seed random: several processes would draw different ones; give a number")
+    return secrets.randbelow(DRAWN)

@@ -1,0 +1,50 @@
+"""What is said on a console: lines, and nothing that a terminal obeys."""
+
+import pytest
+import script
+
+from checkpoints import console
+
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
+CLEAR = "\x1b[2J\x9b2J\u202e"
+SHOWN = "\\x1b[2J\\x9b2J\\u202e"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("fox: naïve 狐 🦊 👩\u200d🚀", "fox: naïve 狐 🦊 👩\u200d🚀"),
+        ("a\tb\nc\r", "a\\tb\\nc\\r"),
+        (CLEAR, SHOWN),
+        ("\x00\x7f\u2028\u2029\u2066", "\\x00\\x7f\\u2028\\u2029\\u2066"),
+        ("caf\udce9 \\x1b", "caf\udce9 \\x1b"),
+    ],
+)
+def test_control_characters_are_escaped(text, expected, capsys):
+    assert console.escaped(text) == expected
+    if text.isprintable():
+        console.note(text)
+        assert capsys.readouterr() == ("", expected + "\n")
+
+
+def test_a_path_on_stdout_is_as_it_is(capsys):
+    console.say("a\x1b.png")
+    assert capsys.readouterr() == ("a\x1b.png\n", "")
+
+
+@pytest.mark.parametrize(
+    "args, status",
+    [
+        ([CLEAR + " fox" * 90], 0),  # is cut, with a warning
+        (["fox", "-o", CLEAR + ".png"], 0),  # the name of the finished image
+        (["fox", "--model", CLEAR], 2),
+        (["fox", f"--{CLEAR}"], 2),
+        (["fox", "--checkpoint", CLEAR], 2),
+        (["--images", CLEAR], 2),
+        ([CLEAR + ":1", "fox:-1"], 2),
+    ],
+)
+def test_no_control_character_comes_to_stderr(tmp_path, args, status):
+    done = script.start(*QUICK, *args, cwd=tmp_path).wait()
+    assert done.returncode == status and done.stderr
+    assert not any(c in done.stderr for c in CLEAR if not c.isprintable())

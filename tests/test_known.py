@@ -1,0 +1,152 @@
+"""What a model has learned by words, and what is said of a prompt that it can't know."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from checkpoints import store, vocabulary
+from checkpoints.vocabulary import Vocabulary, stem, symbols_of, words_of
+from CLIP import clip, prompts
+from drawing import Job, Studio, known, metadata
+from training import data, words
+
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
+SMALL = Vocabulary({"fox": "🦊", "peace symbol": "☮️"}, frozenset(["berry", "fox", "running"]))
+
+
+def levels(path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+@pytest.fixture(scope="module")
+def small_clip():
+    return clip.load("emoji_64_clip", device="cpu")[0].requires_grad_(False)
+
+
+def test_the_words_of_a_text():
+    text = "A Piñata at 7 o'clock, it's heart-shaped_ok: 12 foxes! 狐 x"
+    expected = "pinata at clock it heart shaped ok foxes 狐".split()
+    assert words_of(text) == expected
+    assert symbols_of("-40° ©, 🦊🏰 → ☮️") == ["🦊", "🏰", "☮"]
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        "fox foxes foxed foxing",
+        "berry berries",
+        "run runs running",
+        "bake bakes baked baking",
+        "dress dresses dressed dressing",
+        "house houses",
+        "happy happily",
+        "bus",
+    ],
+)
+def test_the_forms_of_a_word_have_one_stem(forms):
+    assert len(set(map(stem, forms.split()))) == 1
+
+
+def test_words_that_are_near_have_not():
+    assert len(set(map(stem, ["car", "card", "care", "cat", "cab"]))) == 4  # care is as car
+
+
+@pytest.mark.parametrize(
+    "text, unknown",
+    [
+        ("Foxes, BERRIES; to run", ["to"]),
+        ("their fox 12 x", []),
+        ("Eiffel tower! eiffel", ["eiffel", "tower"]),
+        ("🦊☮ ☮️", []),
+        ("a 🏰🏰 fox 狐", ["狐", "🏰"]),
+        ("", []),
+    ],
+)
+def test_unknown_words(text, unknown):
+    assert SMALL.unknown(text) == unknown
+
+
+def test_an_emoji_is_its_name():
+    assert [SMALL.said(text) for text in ("🦊", " ☮ ", "☮️", "a 🦊", "🦊🦊", "🏰")] == [
+        "fox",
+        "peace symbol",
+        "peace symbol",
+        "a 🦊",
+        "🦊🦊",
+        "🏰",
+    ]
+
+
+def test_what_ships_is_what_was_learned():
+    """As the training set has it: `python -m training.words` writes it."""
+    found = vocabulary.of("emoji_64")
+    assert found == words.learned(data.load())
+    assert len(found.names) == 496 == len(set(map(vocabulary.bare, found.names.values())))
+    captions = [caption for picture in data.load() for caption in picture.captions]
+    assert not [text for text in captions if found.unknown(text)]
+    assert not [text for text in found.names.values() if found.unknown(text)]
+    assert found.unknown("Eiffel tower") == ["eiffel"]
+    assert vocabulary.of("cc12m_1") is None
+
+
+def test_it_is_written_as_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    vocabulary.write(SMALL, "emoji_64")
+    vocabulary.of.cache_clear()
+    try:
+        assert vocabulary.of("emoji_64") == SMALL
+    finally:
+        vocabulary.of.cache_clear()
+    assert json.loads((tmp_path / "emoji_64.json").read_text())["words"] == "berry fox running"
+
+
+def test_the_nearest_texts(small_clip):
+    assert prompts.nearest(small_clip, "fox", ["pizza", "fox", "rocket"], 5)[0] == "fox"
+    assert len(prompts.nearest(small_clip, "fox", ["pizza", "fox", "rocket"], 2)) == 2
+
+
+def test_a_warning_names_what_is_near(small_clip):
+    job = Job("dog kerfluffle", model="emoji_64")
+    text = known.warning(job, "a dog of Kerfluffle's, in xyzzy", small_clip)
+    start = 'warning: emoji_64 has not learned "kerfluffle", "xyzzy"; the nearest things that it '
+    assert text.startswith(start + "knows: ")
+    near = text.removeprefix(start + "knows: ").split(", ")
+    assert len(near) == 3 and set(near) <= set(vocabulary.of("emoji_64").names)
+    # Of the words that it knows, "dog" alone is left here, and that is a name.
+    assert known.warning(job, "dog kerfluffle", small_clip).partition("knows: ")[2][:5] == "dog, "
+    many = " ".join(f"xyzzy{c}" for c in "bcdfghj")
+    assert ' and 2 more words; the' in known.warning(job, many, small_clip)  # fmt: skip
+    assert known.warning(job, "a red apple", small_clip) is None
+    own = Job("kerfluffle", model="emoji_64", checkpoint="own.pth")
+    assert known.warning(own, "kerfluffle", small_clip) is None
+    assert known.warning(Job("kerfluffle"), "kerfluffle", small_clip) is None
+
+
+def test_it_is_told_once_for_a_prompt(clip_sample):
+    done = clip_sample("Eiffel tower", "fox", *QUICK, "-n", "3", "-bs", "2", "--quiet")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('warning: emoji_64 has not learned "eiffel"; the nearest things that ')
+
+
+def test_an_emoji_is_drawn(clip_sample, tmp_path):
+    done = clip_sample("🦊", *QUICK, "-o", "emoji.png", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert metadata.read(tmp_path / "emoji.png")["prompts"] == [{"text": "🦊", "weight": 1.0}]
+    assert clip_sample("fox", *QUICK, "-o", "name.png").returncode == 0
+    np.testing.assert_array_equal(levels(tmp_path / "emoji.png"), levels(tmp_path / "name.png"))
+
+
+def test_from_python_too(capsys):
+    studio = Studio("cpu")
+    job = {"model": "emoji_64", "steps": 1, "script": "cfg_sample", "method": "ddim"}
+    drawn = [np.asarray(studio.draw(Job(text, **job))) for text in ("🦊:2", "fox:2", "eiffel")]
+    assert (drawn[0] == drawn[1]).all()
+    assert capsys.readouterr().err.count("warning: emoji_64 has not learned") == 1
+
+
+def test_the_readme_shows_the_option():
+    assert "--list-prompts" in (ROOT / "README.md").read_text()

@@ -1,0 +1,239 @@
+"""Options that say, name and choose: seeds, names of files, quiet, version, threads, prompts."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import script
+import torch
+from conftest import ROOT, run_python
+from PIL import Image
+
+from checkpoints import store
+from checkpoints.version import __version__
+from diffusion.methods import LEAST, METHODS
+from drawing import metadata, naming, seeds
+from drawing.batches import single
+from drawing.doubts import doubts
+from drawing.job import Job
+from drawing.jobfile import order_of, read_orders
+from drawing.label import label, slug
+from drawing.request import Order
+from drawing.shell import UserError
+
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
+SCRIPTS = ("clip_sample", "cfg_sample", "cfg_modify_image")
+
+
+def levels(path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+@pytest.mark.parametrize("said", ["-1", "random"])
+def test_a_random_seed_is_told_and_recorded(clip_sample, tmp_path, said):
+    done = clip_sample("fox", *QUICK, "--seed", said, "-n", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    (seed,) = map(int, re.fullmatch(r"seed: (\d+)\n", done.stderr).groups())
+    found = [metadata.read(tmp_path / f"out_0000{i}.png")["seed"] for i in range(2)]
+    assert found == [seed, seed + 1]
+    done = clip_sample("--again", "out_00000.png", "-o", "again.png", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    np.testing.assert_array_equal(
+        levels(tmp_path / "again.png"), levels(tmp_path / "out_00000.png")
+    )
+
+
+def test_a_random_seed_is_another_each_time(monkeypatch):
+    numbers = iter([5, 6])
+    monkeypatch.setattr(seeds.secrets, "randbelow", lambda below: next(numbers))
+    assert [order_of({"prompts": "a", "seed": "random"}).job.seed for _ in range(2)] == [5, 6]
+    assert seeds.DRAWN == 2**32
+
+
+def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(seeds, "draw", iter([8, 7, 6]).__next__)
+    lines = [{"prompts": "a", "seed": -1}, {"prompts": "b", "seed": 3}, "c", {"seed": "random"}]
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (tmp_path / "jobs").write_text(text)
+    given = {"prompts": ["d"], "seed": "random", "model": "emoji_64"}
+    orders = list(read_orders(open(tmp_path / "jobs", "rb"), "jobs", given))
+    assert [order.job.seed for order in orders] == [8, 3, 7, 6]
+    assert capsys.readouterr().err == "jobs:1: seed: 8\njobs:3: seed: 7\njobs:4: seed: 6\n"
+
+
+def test_several_processes_do_not_draw_a_seed_each(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--seed random: several processes would draw different"):
+        order_of({"prompts": "a", "seed": -1})
+    assert order_of({"prompts": "a", "seed": 4}).job.seed == 4
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a fox", "a_fox"),
+        ("../../etc/passwd", "etc_passwd"),
+        (".hidden", "hidden"),
+        ("C:\\x\0y\n\x1b[31m", "C_x_y_31m"),
+        ("  __Fuchs, früh & 狐!  ", "Fuchs_früh_狐"),
+        ("e\u0301", "\u00e9"),
+        ("🦊", "1f98a"),
+        ("-", "2d"),
+        ("x" * 99 + " y", "x" * 99),
+        ("狐" * 50, "狐" * 33),
+        ("caf\udce9", "caf"),
+    ],
+)
+def test_a_text_as_a_files_name(text, expected):
+    assert slug(text) == expected
+
+
+def test_what_stands_for_the_prompt():
+    assert label(Job(["a fox:2", "fog:-0.5"])) == "a_fox_fog"
+    assert label(Job(images=["folder/sketch 1.png:0.5"], model="emoji_64")) == "sketch_1"
+    assert label(Job(model="emoji_64")) == "no_prompt"
+    address = "https://me:secret@h.org:80"
+    images = [f"{address}/pictures/a%20b.png?key=secret:2", address, "file:///a/c.png"]
+    assert label(Job(images=images, model="emoji_64")) == "a_b_h_org_c"
+    assert [str(p) for p in naming.paths("{prompt}/{seed}_{i}.png", 2, 7, prompt="a_fox")] == [
+        "a_fox/7_0.png",
+        "a_fox/8_1.png",
+    ]
+
+
+def test_prompts_in_the_names_of_a_job_file():
+    refused = []
+    orders = [
+        Order(Job(text), 1, "{prompt}.png", f"{i}") for i, text in enumerate(("a", "b", "a!"))
+    ]
+    found = list(single(orders, lambda line, error: refused.append((line, str(error)))))
+    assert [str(task.path) for task in found] == ["a.png", "b.png"]
+    why = "images 0 and 2 would both be a.png; put {i} or {seed} in it"
+    assert refused == [("2", f"--output: {{prompt}}.png: {why}")]
+
+
+def test_a_prompt_in_a_name(clip_sample, tmp_path):
+    done = clip_sample("red apple", "../fog:0.1", *QUICK, "-o", "made/{prompt}_{seed}.png")
+    assert (done.returncode, done.stdout) == (0, "made/red_apple_fog_0.png\n"), done.stderr
+    assert (tmp_path / "made" / "red_apple_fog_0.png").is_file()
+
+
+def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
+    words = ("red apple", *QUICK, "--quiet", "-n", "2", "--grid")
+    done = clip_sample(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "out_00000.png\nout_00001.png\ngrid.png\n"
+    done = clip_sample(*words, "--compile", "--method", "prk")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: prk needs 5 steps to come out of the noise, and has 2; take more --steps, or "
+        "--method ddim",
+        "--compile left out: sampling on cpu gains nothing by it",
+    ]
+    done = clip_sample("red apple", *QUICK, "--images", "none.png", "--quiet")
+    assert done.stderr == "clip_sample.py: image prompt none.png: there is no such file\n"
+
+
+def test_quiet_is_for_one_command(capsys):
+    from checkpoints import console
+    from drawing.arguments import parser_of
+    from drawing.program import read_request
+    from drawing.scripts import CLIP_SAMPLE
+
+    for words, expected in ((["a", "--quiet"], ""), (["a"], "here\n")):
+        read_request(parser_of(CLIP_SAMPLE, None), words, CLIP_SAMPLE)
+        console.mention("here")
+        assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "make_grid"])
+def test_version(tmp_path, name):
+    done = script.start("--version", cwd=tmp_path, script=f"{name}.py").wait()
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{name}.py {__version__}\n", "")
+
+
+def test_version_of_the_checkpoints_command(tmp_path):
+    done = run_python("-m", "checkpoints", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"python -m checkpoints {__version__}\n")
+
+
+def test_threads():
+    from drawing.ranks import Rank
+    from drawing.request import How, Keep, Request
+    from drawing.run import Run
+
+    before = torch.get_num_threads()
+    try:
+        Run(Request([], How("cpu", threads=before + 1), Keep()), Rank()).studio()
+        assert torch.get_num_threads() == before + 1
+        torch.set_num_threads(before)
+        Run(Request([], How("cpu"), Keep()), Rank()).studio()
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_are_no_setting_of_a_picture(clip_sample, tmp_path):
+    assert clip_sample("fox", *QUICK, "--threads", "1").returncode == 0
+    done = clip_sample("fox", *QUICK, "--threads", "2", "--resume")
+    assert (done.returncode, done.stdout) == (0, "out_00000.png\n"), done.stderr
+    done = clip_sample("fox", *QUICK, "--threads", "0")
+    assert done.returncode == 2 and "'0' is not a whole number from 1 to 1024" in done.stderr
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_list_prompts(tmp_path, name):
+    listed = json.loads((store.FOLDER / "emoji_64.json").read_text())["names"]
+    words = ("--list-prompts", "--model", "emoji_64")
+    done = script.start(*words, cwd=tmp_path, script=f"{name}.py").wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split("\t") for line in done.stdout.splitlines()] == list(
+        map(list, listed.items())
+    )
+    assert len(listed) == 496 and listed["fox"] == "🦊"
+    done = script.start("--list-prompts", cwd=tmp_path, script=f"{name}.py").wait()
+    assert (done.returncode, done.stdout) == (2, "")
+    why = "has no list of what it knows; there is one of --model emoji_64"
+    assert re.fullmatch(rf"{name}.py: --list-prompts: cc12m_1\w* {why}\n", done.stderr)
+
+
+def test_listing_prompts_imports_no_torch(tmp_path):
+    code = (
+        "import sys, clip_sample\n"
+        "clip_sample.main(['--list-prompts', '--model', 'emoji_64'])\n"
+        "print('torch' in sys.modules)"
+    )
+    assert run_python("-c", code, cwd=tmp_path).stdout.endswith("\nFalse\n")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_too_few_steps_for_a_method(method):
+    least = LEAST.get(method, 0)
+    for steps in range(1, 8):
+        found = list(doubts(Job("a", method=method, steps=steps), {}))
+        assert len(found) == (steps < least)
+        assert all(text.startswith(f"warning: {method} needs {least} steps") for text in found)
+        # A picture with some noise is no noise, which these methods begin badly with.
+        assert not list(doubts(Job("a", method=method, steps=steps, init="a.png"), {}))
+    assert set(LEAST) == {"prk", "plms", "pie"}
+
+
+def test_too_few_steps_there_and_back():
+    job = {"script": "cfg_modify_image", "init": "a.png", "method": "plms", "steps": 5}
+    assert len(list(doubts(Job(**job), {}))) == 1
+    assert not list(doubts(Job(**job, max_timestep=0.9), {}))
+
+
+def test_a_warning_is_told_once(clip_sample, tmp_path):
+    (tmp_path / "jobs").write_text("fox\nowl\n" + '{"prompts": "a", "init": "a.png"}')
+    shutil.copy(ROOT / "tests" / "data" / "later" / "init.png", tmp_path / "a.png")
+    done = clip_sample("--jobs", "jobs", *QUICK, "-st", "0.9")
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: --starting-timestep changes nothing without a picture to start from; name one "
+        "with --init"
+    ]

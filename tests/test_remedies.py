@@ -1,0 +1,191 @@
+"""What a message says to do: that it is what helps."""
+
+import json
+import os
+import shutil
+
+import pytest
+import script
+from conftest import DATA, ROOT
+
+from checkpoints.address import fetch
+from checkpoints.place import at_home, local
+from drawing import metadata
+from drawing.job import Job, JobError
+from drawing.jobfile import read_orders
+from drawing.limits import LARGEST
+from drawing.shell import MANY
+
+PICTURE = DATA / "later" / "init.png"
+QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2")
+
+
+def run(tmp_path, name: str, *args: object):
+    return script.start(*args, cwd=tmp_path, script=f"{name}.py").wait()
+
+
+@pytest.mark.parametrize(
+    "name, args, message",
+    [
+        ("clip_sample", ["-fox"], "-fox; before a prompt that begins with a dash put --"),
+        ("clip_sample", ["a", "--steps", "3", "b"], "b; name all prompts in one place, each in qu"),
+        ("cfg_sample", ["a", "-cs", "5"], "-cs 5; -cs is an option of clip_sample.py"),
+        ("cfg_sample", ["a", "-mt=0.5"], "-mt=0.5; -mt is an option of cfg_modify_image.py"),
+        ("clip_sample", ["a", "--cfg-batch", "2"],
+         "--cfg-batch is an option of cfg_sample.py and cfg_modify_image.py"),
+        ("clip_sample", ["a", "-n", str(2**63)],
+         f"argument -n: '{2**63}' is too large; the largest is {MANY}"),
+        ("clip_sample", ["a", "--steps", str(10**30)], "is not a whole number from 1 to 1000000"),
+        ("clip_sample", ["a", "-cs", "1e999"], "'1e999' is too large; the largest is 1.8e+308"),
+        ("clip_sample", ["a", "-cs", "infinity"], "'infinity' is not a finite number"),
+        ("clip_sample", ["--images", "a fox"],
+         "image prompt a fox: there is no such file; a text belongs to the prompts, before --im"),
+        ("clip_sample", ["--images", "file://elsewhere/a.png"],
+         "image prompt file://elsewhere/a.png: there is no such file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_with_its_remedy(tmp_path, name, args, message):
+    done = run(tmp_path, name, *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}.py: ") and message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none.png", "folder/none", "sketch"])
+def test_a_files_name_is_not_taken_for_a_text(tmp_path, name):
+    (tmp_path / "sketch").write_text("no picture")
+    done = run(tmp_path, "clip_sample", "--images", name)
+    assert done.returncode == 2 and "a text belongs" not in done.stderr
+
+
+def test_behind_two_dashes_a_prompt_begins_with_one(tmp_path):
+    done = run(tmp_path, "clip_sample", *QUICK, "-cs", "0", "--", "-fox")
+    assert done.returncode == 0, done.stderr
+    assert metadata.read(tmp_path / "out_00000.png")["prompts"][0]["text"] == "-fox"
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ({"script": "cfg_sample", "cutn": 3},
+         "cutn: cfg_sample.py has no such option, but clip_sample.py"),
+        ({"max-timestep": 0.5}, "max timestep: clip_sample.py has no such option, but cfg_modify"),
+        ({"sedd": 3}, "seed, n, output, script"),
+        ({"steps": 10**30}, "is not a whole number from 1 to 1000000"),
+        ({"prompts": "a:1e39"}, f"are too large; the largest sum is {LARGEST:g}"),
+    ],
+)  # fmt: skip
+def test_a_job_line_with_its_remedy(tmp_path, line, message):
+    (tmp_path / "jobs").write_text(json.dumps({"prompts": "a"} | line))
+    (bad,) = read_orders(open(tmp_path / "jobs", "rb"), "jobs", {})
+    assert message in str(bad.error)
+
+
+def test_a_broken_line_has_one_number(tmp_path):
+    (tmp_path / "jobs").write_text('a\n{"prompts": "a"')
+    _, bad = read_orders(open(tmp_path / "jobs", "rb"), "jobs", {})
+    said = f"{bad.line}: {bad.error}"
+    assert said == "jobs:2: no JSON object: Expecting ',' delimiter, column 16"
+
+
+def test_a_job_of_another_script():
+    with pytest.raises(JobError) as caught:
+        Job("a", script="cfg_sample", starting_timestep=0.5, cut_pow=2)
+    assert str(caught.value) == "cut pow: cfg_sample.py has no such option, but clip_sample.py"
+
+
+@pytest.mark.parametrize(
+    "name, path",
+    [
+        ("file:///a/b%20c.png", "/a/b c.png"),
+        ("FILE://LocalHost/a.png", "/a.png"),
+        ("file:///caf%E9.png", os.fsdecode(b"/caf\xe9.png")),
+        ("file://elsewhere/a.png", "file:/elsewhere/a.png"),
+        ("file:a.png", "file:a.png"),
+        ("~/a.png", "/home/me/a.png"),
+        ("./~/a.png", "~/a.png"),
+        ("a~", "a~"),
+    ],
+)
+def test_names_of_local_files(monkeypatch, name, path):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(local(name)) == path
+
+
+def test_a_file_address_is_the_file(tmp_path):
+    path = tmp_path / "100% this.png"
+    path.write_bytes(b"content")
+    with fetch(path.as_uri()) as file:
+        assert file.read() == b"content"
+    assert at_home(path) == path
+
+
+def test_a_tilde_in_quotes_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "a b").mkdir(parents=True)
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    shutil.copy(PICTURE, home / "a b" / "p.png")
+    for weights in ("emoji_64", "emoji_64_clip"):
+        (home / f"{weights}.pth").symlink_to(ROOT / "checkpoints" / f"{weights}.pth")
+    (home / "jobs").write_text('{"images": ["~/a b/p.png:0.5"], "output": "~/job.png"}')
+    files = ("--checkpoint", "~/emoji_64.pth", "--clip-checkpoint", "~/emoji_64_clip.pth")
+    done = run(work, "clip_sample", *QUICK, *files, "--jobs", "~/jobs", "-cs", "0")
+    assert (done.returncode, done.stdout) == (0, f"{home}/job.png\n"), done.stderr
+    again = ("--again", "~/job.png", "--init", f"file://{home}/a%20b/p.png")
+    done = run(work, "clip_sample", *again, "-o", "~/new/a.png", "--grid", "~/sheet.png")
+    assert (done.returncode, done.stdout) == (0, f"{home}/new/a.png\n{home}/sheet.png\n")
+    assert metadata.read(home / "new" / "a.png")["images"][0]["image"] == "~/a b/p.png"
+    done = run(work, "make_grid", "~/job.png", "-o", "~/grid.png")
+    assert (done.returncode, done.stdout) == (0, f"{home}/grid.png\n"), done.stderr
+    for option in ("--images", "--init"):  # what is used is not written over
+        done = run(work, "clip_sample", "a", option, "~/a b/p.png", "-o", f"{home}/a b/p.png")
+        assert done.returncode == 2 and "is a picture to use" in done.stderr
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name, args, message",
+    [
+        ("clip_sample", ["a", "--init", PICTURE, "-st", "0"],
+         "starting timestep: at 0 there is nothing to draw; raise it"),
+        ("cfg_modify_image", [PICTURE, "a", "-mt", "0"],
+         "max timestep: at 0 there is nothing to draw; raise it"),
+        ("clip_sample", ["a", "--init", PICTURE, "-st", "0.01"],
+         "--starting-timestep: no step is below 0.01; raise it, or take more --steps"),
+        ("cfg_modify_image", [PICTURE, "a", "-mt", "0.01", "--method", "ddim"],
+         "--max-timestep: no step is below 0.01; raise it, or take more --steps"),
+        ("clip_sample", ["a " * 30_000, "-o", "a.jpg"], "the prompts are too long for a JPEG's me"),
+        ("cfg_sample", ["a", "--device", "cpu:7"], "--device: there is no 'cpu:7' here, only "),
+    ],
+)  # fmt: skip
+def test_a_mistake_comes_before_anything_else_is_said(tmp_path, name, args, message):
+    quick = QUICK if "--device" not in args else QUICK[:2]
+    done = run(tmp_path, name, *args, *quick)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}.py: ") and message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_are_told_before_the_device_is(tmp_path):
+    assert run(tmp_path, "clip_sample", "fox", *QUICK, "-cs", "0").returncode == 0
+    done = run(tmp_path, "clip_sample", "owl", *QUICK, "-cs", "0", "--resume")
+    assert done.returncode == 2
+    assert done.stderr.startswith("clip_sample.py: --resume: out_00000.png has other settings: ")
+
+
+def test_what_is_said_of_names_is_of_the_scripts_own_fields():
+    from drawing.arguments import parser_of
+    from drawing.scripts import SCRIPTS
+
+    for script_ in SCRIPTS.values():
+        text = parser_of(script_, None).format_help()
+        assert ("{seed}" in text) == script_.has("seed") and "{prompt}" in text
+
+
+def test_the_readme_names_the_keys_of_a_line():
+    text = (ROOT / "README.md").read_text()
+    assert "`n`, `output`, `script` and so on" in text
+    assert "writes its `out_00000.png` (the last script its `out.png`) over the one before" in text
