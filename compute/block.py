@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import fused
+from . import compiled, fused
 from .convolution import Conv2d
 from .fused import Rectifier
 
@@ -42,7 +42,7 @@ def fits(x: Tensor, rectified: Iterable[nn.Module]) -> bool:
     layers = [layer for layer in rectified if isinstance(layer, Conv2d)]
     return (
         all(layer.keeps(x) for layer in layers)
-        and fused.is_there()
+        and compiled.is_there()
         and fused.whole(layer.out_channels for layer in layers)
     )
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused, winograd
+from . import fused, products, winograd
 from .fused import Gradient, Rectifier
+from .kept import Packed, kept
 
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
@@ -26,6 +27,17 @@ def can_pack() -> bool:
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] as rows of pixels, [B H W, C]."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def as_picture(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows of pixels [B H W, C] as pictures [B, C, H, W], with the sides of another."""
+    b, _, h, w = like.shape
+    return rows.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 
 class PackedConvolution(torch.autograd.Function):
@@ -47,9 +59,7 @@ class Conv2d(nn.Conv2d):
 
     padding: tuple[int, ...]  # never one of the words that `nn.Conv2d` takes
     packs = False
-    packed: dict[
-        str, tuple[tuple[torch.Size | None, int, int], Tensor]
-    ]  # by use, with what it fits
+    packed: Packed
     spares_memory = False
 
     def keeps(self, x: Tensor) -> bool:
@@ -65,14 +75,14 @@ class Conv2d(nn.Conv2d):
 
     def kept(self, use: str, shape: torch.Size | None, make: Callable[[], Tensor]) -> Tensor:
         """The weights packed for pictures of a shape: those kept for this use, if they fit."""
-        # A packed layer follows its weights if they change.
-        key = (shape, self.weight.data_ptr(), self.weight._version)
-        found = self.packed.get(use)
-        if found is None or found[0] != key:
-            with torch.no_grad():
-                found = key, make()
-            self.packed[use] = found
-        return found[1]
+        return kept(self.packed, use, self.weight, make, shape)
+
+    def matrix(self, x: Tensor) -> Tensor | None:
+        """The weights of a convolution of single pixels, if it is to be a product of x's pixels."""
+        if self.kernel_size != (1, 1):
+            return None
+        matrix = self.weight.flatten(1)
+        return matrix if products.pays(x.numel() // x.shape[1], matrix, fewest=1) else None
 
     def through(
         self, x: Tensor, before: Rectifier | None = None, measured: bool = False
@@ -93,7 +103,9 @@ class Conv2d(nn.Conv2d):
         return self.through(x)[0]
 
     def convolve_alone(self, x: Tensor) -> Tensor:
-        """The convolution by PyTorch's kernels."""
+        """The convolution without what may stand before it."""
+        if (matrix := self.matrix(x)) is not None:
+            return as_picture(products.forth(as_rows(x), matrix, self.bias, self.packed), x)
         if winograd.pays(x.shape, self.weight, self.spares_memory):
             packed = self.kept("forward", x.shape, lambda: winograd.pack(self.weight, x.shape))
             return winograd.convolve(x, packed, self.bias, self.out_channels)
@@ -130,7 +142,9 @@ class Conv2d(nn.Conv2d):
         return self.gradient_through(grad)
 
     def gradient_alone(self, grad: Tensor) -> Tensor:
-        """The gradient to x by PyTorch's kernels."""
+        """The gradient to x without what it may go back through first."""
+        if (matrix := self.matrix(grad)) is not None:
+            return as_picture(products.back(as_rows(grad), matrix, self.packed), grad)
         turned = self.weight.transpose(0, 1)
         # Here there is a second copy of the weights only where it is a small one.
         if winograd.pays(grad.shape, turned, spare=True):

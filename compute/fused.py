@@ -6,33 +6,21 @@ Pictures are [B, C, H, W] of fp32 in channels_last.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .compiled import Values, is_there, share, up
+
 MOST_TILES = 32  # of a piece: what then is transformed stays in the cache
-FEWEST_TILES = 16  # of all pictures together: with fewer, the weights are what takes time
-Values = Mapping[str, Tensor | int | None]
+# With fewer tiles of all pictures together the weights are what takes time, but for those that are
+# small enough to stay in the cache (so many bytes, transformed).
+FEWEST_TILES, SMALL = 16, 2**23
 ALIGNMENT = 64  # of memory that two threads write to
-
-
-@lru_cache(1)
-def is_there() -> bool:
-    """Whether there are numba and an OpenMP runtime of PyTorch's that takes work from us."""
-    try:
-        from .jit import convolution, normalisation, pointwise, threads  # noqa: F401
-    except Exception:  # of a broken installation numba's import raises nearly anything
-        return False
-    return threads.runtime() is not None
-
-
-def up(number: int, to: int) -> int:
-    """The next multiple."""
-    return -(-number // to) * to
 
 
 def rows(shape: torch.Size) -> int:
@@ -49,16 +37,13 @@ def pays(shape: torch.Size, weight: Tensor, most: float = math.inf) -> bool:
     if weight.shape[2:] != (3, 3) or not is_there():
         return False
     from .jit import convolution
-    from .jit.product import COLUMNS
-    from .jit.vectors import LANES
 
     b, _, h, w = shape
-    filters, channels = weight.shape[:2]
-    if filters % COLUMNS or channels % LANES:
-        return False
+    filters, channels = padded(weight)
     if convolution.PRODUCTS * filters > most * b * h * w:
         return False
-    return b * rows(shape) >= FEWEST_TILES
+    small = 4 * convolution.PRODUCTS * filters * channels <= SMALL
+    return small or b * rows(shape) >= FEWEST_TILES
 
 
 def whole(channels: Iterable[int]) -> bool:
@@ -68,25 +53,26 @@ def whole(channels: Iterable[int]) -> bool:
     return all(count % LANES == 0 for count in channels)
 
 
+def padded(weight: Tensor) -> tuple[int, int]:
+    """The filters and channels of weights [K, C, 3, 3] with zeros where they fill no vectors."""
+    from .jit.product import COLUMNS
+    from .jit.vectors import LANES
+
+    return up(weight.shape[0], COLUMNS), up(weight.shape[1], LANES)
+
+
 def pack(weight: Tensor) -> Tensor:
     """Weights [K, C, 3, 3], transformed, for `convolve`."""
     from .jit import convolution, threads
 
-    filters, channels = weight.shape[:2]
-    turned = weight.permute(2, 3, 1, 0).contiguous()
+    filters, channels = padded(weight)
+    turned = weight.permute(2, 3, 1, 0)
+    more = (0, filters - turned.shape[3], 0, channels - turned.shape[2])
+    turned = F.pad(turned, more) if any(more) else turned.contiguous()
     out = weight.new_empty(convolution.PRODUCTS * channels * filters)
     values: Values = {"x": turned, "output": out, "channels": channels, "filters": filters}
     share(convolution.pack, convolution.ARGUMENTS, values, threads.count())
     return out
-
-
-def share(task: int, names: list[str], values: Values, threads: int) -> None:
-    """Runs a compiled task with arguments by name; a tensor is its address, what is missing 0."""
-    from .jit import threads as pool
-
-    found = (values.get(name) for name in names)
-    numbers = [one.data_ptr() if isinstance(one, Tensor) else one or 0 for one in found]
-    pool.share(task, numbers, threads)
 
 
 @dataclass(frozen=True)
@@ -156,14 +142,19 @@ def convolve(
     from .jit import convolution, threads
 
     b, c, h, w = x.shape
+    wide, deep = padded(x.new_empty(filters, c))
+    if deep > c:
+        x = F.pad(x, (0, 0, 0, 0, 0, deep - c)).contiguous(memory_format=torch.channels_last)
     many = threads.count()
     tiles, per_image = pieces(x.shape, many)
-    out = torch.empty(b, filters, h, w, memory_format=torch.channels_last)
+    out = torch.empty(b, wide, h, w, memory_format=torch.channels_last)
     sums = torch.empty(b, per_image, 2) if measured else None
-    scratch_bytes = up(convolution.scratch_bytes(tiles, c, filters), ALIGNMENT)
-    zeros = torch.zeros(max(c, filters))
+    scratch_bytes = up(convolution.scratch_bytes(tiles, deep, wide), ALIGNMENT)
+    zeros = torch.zeros(max(deep, wide))
+    if bias is not None and wide > filters:
+        bias = F.pad(bias, (0, wide - filters))
     values: dict[str, Any] = {"x": x, "weight": packed, "output": out, "tiles": tiles}
-    values |= {"images": b, "height": h, "width": w, "channels": c, "filters": filters}
+    values |= {"images": b, "height": h, "width": w, "channels": deep, "filters": wide}
     values |= {"bias": zeros if bias is None else bias, "moments": sums, "zeros": zeros}
     values |= {"scratch": torch.empty(many * scratch_bytes, dtype=torch.uint8)}
     values |= {"scratch_bytes": scratch_bytes, "how": convolution.PLAIN}
@@ -172,9 +163,12 @@ def convolve(
     elif before is not None:
         away = before.h.data_ptr() - x.data_ptr()
         values |= {**before.values, "away": away, "how": convolution.GRADIENT}
-    if added is not None:
+    if added is not None and wide == filters:
         values["added"] = added.data_ptr() - out.data_ptr()
     share(convolution.convolve, convolution.ARGUMENTS, values, many)
+    if wide > filters:
+        out = out[:, :filters].contiguous(memory_format=torch.channels_last)
+        out = out if added is None else out.add_(added)
     return out, sums
 
 

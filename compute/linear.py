@@ -1,4 +1,4 @@
-"""Linear layers that take oneDNN's kernels on a CPU.
+"""Linear layers that take compiled kernels on a CPU, or oneDNN's.
 
 PyTorch's own product of fp32 matrices is MKL's, which leaves a sixth of an AMD processor unused;
 its convolutions are oneDNN's, and one over single pixels is the same product.
@@ -10,6 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from . import products
+from .kept import Packed
 
 # Whether this PyTorch has oneDNN's kernels.
 has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
@@ -38,13 +41,24 @@ class FrozenLinear(torch.autograd.Function):
         return on_pixels(lambda pixels: F.conv_transpose2d(pixels, kernel), grad), None, None
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`: x [..., K], weight [N, K], bias [N] or None, to [..., N]."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Packed | None = None
+) -> Tensor:
+    """`F.linear`: x [..., K], weight [N, K], bias [N] or None, to [..., N].
+
+    Args:
+        packed: where packed copies of the weights may be kept.
+    """
     frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
     cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if frozen and cpu and has_onednn():
-        if x.numel() >= MANY_ROWS * x.shape[-1]:
-            out: Tensor = FrozenLinear.apply(x, weight, bias)
+    rows = x.numel() // x.shape[-1]
+    if frozen and cpu:
+        out: Tensor
+        if packed is not None and products.pays(rows, weight):
+            out = products.PackedProduct.apply(x, weight, bias, packed)
+            return out
+        if has_onednn() and rows >= MANY_ROWS:
+            out = FrozenLinear.apply(x, weight, bias)
             return out
     return F.linear(x, weight, bias)
 
@@ -52,5 +66,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class Linear(nn.Linear):
     """`nn.Linear` by `linear`."""
 
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out)
+        self.packed: Packed = {}
+
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias, self.packed)

@@ -43,7 +43,7 @@ def test_packed_weights_follow_the_shape_and_the_weights():
     for side in (8, 4, 8):
         plain.load_state_dict(layer.state_dict())
         x = torch.randn(1, 16, side, side)
-        torch.testing.assert_close(layer(x), plain(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer(x), plain(x), atol=1e-4, rtol=1e-4)
         layer.weight.mul_(-2)
 
 

@@ -147,6 +147,7 @@ def convolve(a: int) -> None:
                 most,
                 channels,
                 filters,
+                beyond,
             )
         picture = long_at(a, OUTPUT) + BYTES * image * height * width * filters
         stride = BYTES * most * filters

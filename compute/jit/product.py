@@ -24,13 +24,16 @@ def multiply_block(
     out: ir.Value,
     out_stride: ir.Value,
     inner: ir.Value,
+    base: ir.Value,
 ) -> None:
-    """out = a b of [ROWS, inner] and [inner, COLUMNS], the latter in one piece.
+    """out = a b + base of [ROWS, inner] and [inner, COLUMNS], the latter in one piece.
 
     Args:
         a_stride, out_stride: from row to row, in numbers.
+        base: the address of a row.
     """
-    sums = variables(builder, ROWS * VECTORS)
+    row_of_all = [load(builder, base, BYTES * LANES * v) for v in range(VECTORS)]
+    sums = variables(builder, row_of_all * ROWS)
 
     def row(start: ir.Value, stride: ir.Value, i: int) -> ir.Value:
         return builder.add(start, builder.mul(stride, LONG(i * BYTES)))
@@ -54,8 +57,8 @@ def multiply_block(
 
 
 @inline
-def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int) -> None:
-    """out = a b of [rows, inner] and [inner, columns].
+def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base: int) -> None:
+    """out = a b + base of [rows, inner], [inner, columns] and a row.
 
     Args:
         b: columns after columns, COLUMNS of them in one piece.
@@ -71,4 +74,5 @@ def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int) -> N
                 out + BYTES * (m * columns + n),
                 columns,
                 inner,
+                base + BYTES * n,
             )

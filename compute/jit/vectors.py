@@ -106,9 +106,9 @@ def load_long(builder: ir.IRBuilder, address: ir.Value, index: int) -> ir.Value:
     return builder.load(pointer(builder, address, 8 * index, LONG))
 
 
-def variables(builder: ir.IRBuilder, count: int) -> Sequence[ir.Value]:
-    """Vectors that a loop changes, at first 0; LLVM keeps them in registers."""
-    slots = [cgutils.alloca_once(builder, VECTOR) for _ in range(count)]
-    for slot in slots:
-        builder.store(ir.Constant(VECTOR, [0.0] * LANES), slot)
+def variables(builder: ir.IRBuilder, at_first: Sequence[Vector]) -> Sequence[ir.Value]:
+    """Vectors that a loop changes; LLVM keeps them in registers."""
+    slots = [cgutils.alloca_once(builder, VECTOR) for _ in at_first]
+    for slot, vector in zip(slots, at_first):
+        builder.store(vector.value, slot)
     return slots
