@@ -18,11 +18,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from . import STATE, shown, speed, weights
+from . import STATE, company, shown, speed, weights
 
 PACKAGES = ("torch", "torchvision")
 SIZES = {"cc12m_1": [1, 2, 4, 8], "emoji_64": [1, 2, 4, 8, 16, 32, 64]}
-PARTS = ("start", "step", "batches")
+PARTS = ("start", "step", "batches", "company")
 
 
 def machine() -> speed.Numbers:
@@ -67,6 +67,12 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
             # A large model's batches take minutes, and no ratio depends on them.
             few = min(rounds, 2) if files.name == "cc12m_1" else rounds
             results["batches"].append(speed.batches(files, sizes, few, room))
+            write(results, args.json)
+    if "company" in args.parts:
+        results["company"] = []
+        for files in [weights.emoji_64()] if args.short else [weights.emoji_64(), large]:
+            ways = ["briefly"] if args.short else company.WAITING
+            results["company"].append(company.measure(files, rounds, ways))
             write(results, args.json)
     return results
 

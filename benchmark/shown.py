@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
+from . import company
 from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN
 
 STEPS = 10  # that images per hour are told for
@@ -127,6 +128,20 @@ def show_batches(found: dict[str, Any]) -> Iterator[str]:
     yield from table(head, rows)
 
 
+def show_company(found: dict[str, Any]) -> Iterator[str]:
+    yield f"## Runs of {found['model']} in company"
+    yield ""
+    rows = []
+    for way, times in found["seconds"].items():
+        alone = times[company.ALONE]
+        others = (
+            f"{spread(times[name], 1)} s, {ratio(times[name], alone)} times {company.ALONE}"
+            for name in company.SITUATIONS[1:]
+        )
+        rows.append([way, f"{spread(alone, 1)} s", *others])
+    yield from table(["threads wait", *company.SITUATIONS], rows)
+
+
 def everything(results: dict[str, Any]) -> Iterator[str]:
     """The lines of the whole report."""
     yield from show_machine(results["machine"], results.get("step", {}).get("threads"))
@@ -136,3 +151,5 @@ def everything(results: dict[str, Any]) -> Iterator[str]:
         yield from show_step(results["step"])
     for found in results.get("batches", []):
         yield from show_batches(found)
+    for found in results.get("company", []):
+        yield from show_company(found)

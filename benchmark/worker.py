@@ -4,6 +4,7 @@ Configurations take turns, so that whatever else the machine does hits all of th
 its own process, because what is packed, compiled or kept in memory is kept for the whole process.
 """
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from compute import memory
 from diffusion import noise, sampling
 from diffusion.models import blocks
 from drawing.studio import load_model
+from drawing.threads import SPINS, wait_briefly
 
 from . import Files, plain
 from .memory import Peak
@@ -134,8 +136,11 @@ class Worker:
     def __init__(self, kind: str, files: Files) -> None:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
+        if kind != PLAIN:  # as the program does
+            wait_briefly()
         self.process = context.Process(target=serve, args=(theirs, kind, files), daemon=True)
         self.process.start()
+        os.environ.pop(SPINS, None)
         theirs.close()
 
     def __call__(self, task: str, *arguments: Any) -> Any:

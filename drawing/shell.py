@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from checkpoints.console import Unheard, leave_stdout, note, require
 
+from .threads import wait_briefly
+
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
@@ -68,6 +70,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:
     """The first thing that a program does: Ctrl-C is quiet, and what it needs is there."""
     signal.signal(signal.SIGINT, leave_at_once)
+    wait_briefly()
     require(program, *modules)
     if os.name == "posix" and isinstance(sys.stdout, TextIOWrapper):
         # A path is bytes, and they are what a program that reads it can open.

@@ -20,16 +20,18 @@ def test_the_short_form(tmp_path):
     done = run_python("-m", "benchmark", "--short", "--json", results, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
-    assert list(found) == ["machine", "start", "step", "batches"]
+    assert list(found) == ["machine", "start", "step", "batches", "company"]
     assert found["machine"]["versions"]["torch"]
     assert all(found["start"][kind][0]["begun"]["seconds"] > 0 for kind in ("plain", "ours"))
     assert list(found["step"]["guided"]) == ["plain", "ours", "checkpointing"]
     assert list(found["batches"][0]["guided"]) == ["1", "2"]
+    assert all(found["company"][0]["seconds"]["briefly"].values())
     titles = [line for line in done.stdout.splitlines() if line.startswith("## ")]
     assert titles == [
         "## Start of emoji_64, files in the page cache",
         "## A step of emoji_64",
         "## Batches of emoji_64",
+        "## Runs of emoji_64 in company",
     ]
     again = run_python("-m", "benchmark", "--show", results, cwd=tmp_path)
     assert again.stdout == done.stdout
@@ -38,7 +40,9 @@ def test_the_short_form(tmp_path):
 def test_a_part_that_is_none(tmp_path):
     done = run_python("-m", "benchmark", "stepp", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "python -m benchmark: no part 'stepp', only start, step, batches\n"
+    assert (
+        done.stderr == "python -m benchmark: no part 'stepp', only start, step, batches, company\n"
+    )
 
 
 @pytest.mark.parametrize(
