@@ -28,12 +28,13 @@ class Attention(nn.Module):
         super().__init__()
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.packed: tuple[Packed, Packed] = {}, {}  # of all of it, and of keys and values
+        self.packed: Packed | None = {}  # of the projection
+        self.packed_rest: Packed | None = {}  # of that to keys and values
         self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
         b, length, width = x.shape
-        qkv = linear(x, self.in_proj_weight, self.in_proj_bias, self.packed[0])
+        qkv = linear(x, self.in_proj_weight, self.in_proj_bias, self.packed)
         q, k, v = qkv.view(b, length, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
         heads = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, length, width))
@@ -45,7 +46,7 @@ class Attention(nn.Module):
         weights = torch.split(self.in_proj_weight, [width, 2 * width])
         biases = torch.split(self.in_proj_bias, [width, 2 * width])
         q = linear(x[:, :1], weights[0], biases[0]).view(b, 1, -1, HEAD_WIDTH).transpose(1, 2)
-        kv = linear(x, weights[1], biases[1], self.packed[1])
+        kv = linear(x, weights[1], biases[1], self.packed_rest)
         k, v = kv.view(b, length, 2, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
         heads = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, 1, width))
@@ -131,7 +132,7 @@ class VisionTransformer(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty((resolution // patch) ** 2 + 1, width))
         self.proj = nn.Parameter(torch.empty(width, output_dim))
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.packed: Packed = {}  # of conv1
+        self.packed: Packed | None = {}  # of conv1
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, causal=False)
         self.ln_post = LayerNorm(width)

@@ -70,7 +70,8 @@ def show_start(found: dict[str, Any]) -> Iterator[str]:
 
 
 def show_step(found: dict[str, Any]) -> Iterator[str]:
-    yield f"## A step of {found['model']}"
+    size = "x".join(map(str, found.get("size", [])))
+    yield f"## A step of {found['model']}{size and f', {size}'}"
     yield ""
     limit = median(found["limit"])
     rates = spread([flops / 1e9 for flops in found["limit"]], 0)

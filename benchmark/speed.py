@@ -14,7 +14,7 @@ from CLIP import model as clip
 from diffusion import get_model
 
 from . import Files, start
-from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN, Worker
+from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN, Size, Worker
 
 Numbers = dict[str, Any]
 
@@ -47,7 +47,7 @@ def starts(files: Files, rounds: int) -> Numbers:
     return found
 
 
-def count_flops(files: Files) -> dict[str, int]:
+def count_flops(files: Files, size: Size | None) -> dict[str, int]:
     """The floating point operations of a step, unguided and guided.
 
     The gradient to the input of a convolution or product, the only one that guidance needs, takes
@@ -57,7 +57,8 @@ def count_flops(files: Files) -> dict[str, int]:
     with torch.device("meta"):
         model = get_model(files.name)()
         clip_model = clip.CLIP(**clip.dimensions(state_dict))
-        x, embed = torch.empty(1, *model.shape), torch.empty(1, clip_model.visual.output_dim)
+        shape = model.shape if size is None else (3, *size[::-1])
+        x, embed = torch.empty(1, *shape), torch.empty(1, clip_model.visual.output_dim)
         resolution = clip_model.visual.input_resolution
         cutouts = torch.empty(guidance.CUTOUTS, 3, resolution, resolution)
     counts = []
@@ -68,19 +69,22 @@ def count_flops(files: Files) -> dict[str, int]:
     return {"forward": counts[0], "guided": 2 * sum(counts)}
 
 
-def load(kinds: Iterable[str], files: Files) -> tuple[dict[str, Worker], int]:
+def load(
+    kinds: Iterable[str], files: Files, size: Size | None = None
+) -> tuple[dict[str, Worker], int]:
     """Configurations, ready to be timed, and the threads that each computes with."""
     note(f"loading {files.name}")
-    workers = {kind: Worker(kind, files) for kind in kinds}
+    workers = {kind: Worker(kind, files, size) for kind in kinds}
     return workers, max([worker("threads") for worker in workers.values()])
 
 
-def steps(files: Files, rounds: int, compiled: bool) -> Numbers:
+def steps(files: Files, rounds: int, compiled: bool, size: Size | None = None) -> Numbers:
     """A step unguided and guided, in every configuration, in turn."""
     kinds = [PLAIN, OURS, *[COMPILED] * compiled, CHECKPOINTING]
-    workers, threads = load(kinds, files)
+    workers, threads = load(kinds, files, size)
     guided_kinds = [PLAIN, OURS, CHECKPOINTING]
-    found: Numbers = {"model": files.name, "flops": count_flops(files), "limit": []}
+    found: Numbers = {"model": files.name, "flops": count_flops(files, size), "limit": []}
+    found |= {} if size is None else {"size": list(size)}
     note("step: the first of each, which packs or compiles")
     found["first"] = {kind: worker("step", False)["seconds"] for kind, worker in workers.items()}
     for kind in guided_kinds:

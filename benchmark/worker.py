@@ -18,6 +18,7 @@ from torch import Tensor
 
 from CLIP import clip, guidance
 from compute import memory
+from compute.kept import keep_nothing
 from diffusion import noise, sampling
 from diffusion.models import blocks
 from drawing.studio import load_model
@@ -29,13 +30,14 @@ from .memory import Peak
 PLAIN, OURS, COMPILED, CHECKPOINTING = "plain", "ours", "compiled", "checkpointing"
 TIME = 0.5  # of the steps
 # Sides, and channels in and out, of convolutions large enough that nothing but arithmetic counts.
+Size = tuple[int, int]  # width and height
 LARGE = [(128, 256), (64, 512), (32, 1024)]
 
 
 class Configuration:
     """The models as one kind has them, and what can be asked of them."""
 
-    def __init__(self, kind: str, files: Files) -> None:
+    def __init__(self, kind: str, files: Files, size: Size | None) -> None:
         self.make_cond_fn: Callable[..., Any] = guidance.make_cond_fn
         if kind == PLAIN:
             self.model: Any = plain.load_model(files.name, files.model)
@@ -49,16 +51,18 @@ class Configuration:
             self.clip, _ = clip.load(files.clip, device=device)
             self.clip.requires_grad_(False)
         self.called: Callable[..., Tensor] = self.model
+        self.shape = self.model.shape if size is None else (3, *size[::-1])
         if kind == COMPILED:
             self.called = plain.compile(self.model)
         if kind == CHECKPOINTING:
             blocks.use_checkpointing(self.model)
+            keep_nothing(self.clip)
             self.make_cond_fn = partial(guidance.make_cond_fn, at_once=guidance.CUTOUTS // 4)
 
     def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Callable[..., Tensor]]:
         """x, the steps (one), the conditions and the guidance."""
         streams = noise.streams(range(size))
-        x = noise.randn(streams, self.model.shape, torch.device("cpu"))
+        x = noise.randn(streams, self.shape, torch.device("cpu"))
         embed = torch.randn(1, self.clip.visual.output_dim, generator=streams[0]).expand(size, -1)
         cond_fn = self.make_cond_fn(self.clip, embed, 500.0, streams)
         return x, torch.tensor([TIME]), self.model.conditions(embed), cond_fn
@@ -121,10 +125,10 @@ class Configuration:
         return best
 
 
-def serve(connection: Connection, kind: str, files: Files) -> None:
+def serve(connection: Connection, kind: str, files: Files, size: Size | None) -> None:
     """Answers what it is asked, one thing after the other, until nobody asks any more."""
     with suppress(EOFError, KeyboardInterrupt):
-        configuration = Configuration(kind, files)
+        configuration = Configuration(kind, files, size)
         while True:
             task, arguments = connection.recv()
             connection.send(getattr(configuration, task)(*arguments))
@@ -133,12 +137,12 @@ def serve(connection: Connection, kind: str, files: Files) -> None:
 class Worker:
     """A configuration in another process."""
 
-    def __init__(self, kind: str, files: Files) -> None:
+    def __init__(self, kind: str, files: Files, size: Size | None = None) -> None:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         if kind != PLAIN:  # as the program does
             wait_briefly()
-        self.process = context.Process(target=serve, args=(theirs, kind, files), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, kind, files, size), daemon=True)
         self.process.start()
         os.environ.pop(SPINS, None)
         theirs.close()

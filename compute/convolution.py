@@ -15,8 +15,8 @@ from .kept import Packed, kept
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
 # Weights transformed for gradients are a second copy. They are kept where they are no larger than
-# so many pictures; where memory is short, none is that is larger than the pictures.
-ROOM, LITTLE_ROOM = 36, 1
+# so many pictures; where memory is short, no weights are kept that are larger than a few.
+ROOM, LITTLE_ROOM = 36, 3
 
 
 def can_pack() -> bool:
@@ -143,7 +143,7 @@ class Conv2d(nn.Conv2d):
 
     def gradient_alone(self, grad: Tensor) -> Tensor:
         """The gradient to x without what it may go back through first."""
-        if (matrix := self.matrix(grad)) is not None:
+        if not self.spares_memory and (matrix := self.matrix(grad)) is not None:
             return as_picture(products.back(as_rows(grad), matrix, self.packed), grad)
         turned = self.weight.transpose(0, 1)
         # Here there is a second copy of the weights only where it is a small one.

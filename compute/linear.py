@@ -47,14 +47,14 @@ def linear(
     """`F.linear`: x [..., K], weight [N, K], bias [N] or None, to [..., N].
 
     Args:
-        packed: where packed copies of the weights may be kept.
+        packed: where packed copies of the weights are kept; None: nowhere.
     """
     frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
     cpu = x.device.type == "cpu" and x.dtype == torch.float32
     rows = x.numel() // x.shape[-1]
     if frozen and cpu:
         out: Tensor
-        if packed is not None and products.pays(rows, weight):
+        if products.pays(rows, weight):
             out = products.PackedProduct.apply(x, weight, bias, packed)
             return out
         if has_onednn() and rows >= MANY_ROWS:
@@ -68,7 +68,7 @@ class Linear(nn.Linear):
 
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__(d_in, d_out)
-        self.packed: Packed = {}
+        self.packed: Packed | None = {}
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias, self.packed)

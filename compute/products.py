@@ -52,20 +52,22 @@ def multiply(x: Tensor, packed: Tensor, columns: int, base: Tensor | None = None
     return out
 
 
-def forth(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed) -> Tensor:
-    """`F.linear` of rows [M, K] and weights [N, K] that are kept packed."""
+def forth(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed | None) -> Tensor:
+    """`F.linear` of rows [M, K] and weights [N, K], which are packed, and kept so if `packed` is
+    there.
+    """
     found = kept(packed, "rows", weight, lambda: pack(weight.T))
     return multiply(x, found, len(weight), bias)
 
 
-def back(grad: Tensor, weight: Tensor, packed: Packed) -> Tensor:
+def back(grad: Tensor, weight: Tensor, packed: Packed | None) -> Tensor:
     """The gradient to the rows, given that to what came out."""
     found = kept(packed, "turned rows", weight, lambda: pack(weight))
     return multiply(grad, found, weight.shape[1])
 
 
 class PackedProduct(torch.autograd.Function):
-    """`F.linear` with weights that are kept packed; the gradient goes to x alone."""
+    """`F.linear` by `forth`; the gradient goes to x alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed) -> Tensor:

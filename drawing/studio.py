@@ -16,6 +16,7 @@ from CLIP import prompts as clip_prompts
 from CLIP.model import CLIP
 from compute import compilation, convolution
 from compute.blank import blank
+from compute.kept import keep_nothing
 from diffusion import get_model, noise, utils
 from diffusion.models.blocks import use_checkpointing
 
@@ -152,6 +153,8 @@ class Studio:
                 raise RunError(error) from None
             if self._checkpointing:
                 use_checkpointing(model)
+                if clip_model is not None:
+                    keep_nothing(clip_model)
             models = Models(model, clip_model)
             self._loaded[key] = compile_models(models, self.device) if self._compile else models
         return self._loaded[key]
