@@ -10,7 +10,7 @@ from checkpoints import store
 from CLIP.clip import load
 from CLIP.model import CLIP
 
-from . import card, clip, data, unet, words
+from . import card, clip, data, tune, unet, words
 from .state import save
 
 STATE = Path(__file__).with_name("state")
@@ -27,16 +27,24 @@ def publish(tensors: dict[str, torch.Tensor], name: str) -> None:
     store.record(name)
 
 
-def trained_clip(pictures: list[data.Picture], folder: Path) -> CLIP:
-    """CLIP through both stages, or as `folder` has it."""
+def trained_clip(pictures: list[data.Picture], folder: Path, on: bool) -> CLIP:
+    """CLIP through both stages, or as `folder` has it.
+
+    Args:
+        on: start from what ships.
+    """
     unseen = data.paraphrases()
-    done = folder / "clip-done.pt"
+    done = folder / ("clip-on-done.pt" if on else "clip-done.pt")
     model = clip.fresh_model()
     if done.is_file():
         model.load_state_dict(torch.load(done, weights_only=True))
     else:
-        model = clip.train(pictures, unseen, folder / "clip.pt", clip.Recipe())
-        clip.tune_text(model, pictures, unseen, clip.TextRecipe())
+        state, recipe, start = folder / "clip.pt", clip.Recipe(), None
+        if on:
+            state, recipe = folder / "clip-on.pt", clip.ON
+            start, _ = load("emoji_64_clip", device="cpu")
+        model = clip.train(pictures, unseen, state, recipe, start)
+        tune.tune_text(model, pictures, unseen, tune.Recipe())
         save(model.state_dict(), done)
     for p in model.parameters():  # the U-Net learns from what the file will hold
         p.data = p.data.half().float()
@@ -59,7 +67,7 @@ def main() -> None:
     p.add_argument(
         "--on",
         action="store_true",
-        help="train the U-Net that ships on, beside the CLIP that ships",
+        help="train what ships on: CLIP and then the U-Net",
     )
     args = p.parse_args()
     if args.font:
@@ -67,15 +75,16 @@ def main() -> None:
     pictures = data.load()
     print(f"{len(pictures)} pictures, {sum(len(p.captions) for p in pictures)} captions")
     recipe = unet.Recipe(steps=args.steps, lr=args.lr, left_out=args.left_out)
-    if args.on:
-        clip_model, _ = load("emoji_64_clip", device="cpu")
-        clip_model.requires_grad_(False)
-        start = store.obtain("emoji_64")
-        model = unet.train(pictures, clip_model, args.state / "on.pt", recipe, start=start)
-    else:
-        clip_model = trained_clip(pictures, args.state)
-        publish(clip_model.state_dict(), "emoji_64_clip")
-        model = unet.train(pictures, clip_model, args.state / "unet.pt", recipe)
+    clip_model = trained_clip(pictures, args.state, args.on)
+    start = store.obtain("emoji_64") if args.on else None
+    model = unet.train(
+        pictures,
+        clip_model,
+        args.state / ("on.pt" if args.on else "unet.pt"),
+        recipe,
+        start=start,
+    )
+    publish(clip_model.state_dict(), "emoji_64_clip")
     publish(model.state_dict(), "emoji_64")
     words.write(pictures)
     card.write()

@@ -13,7 +13,7 @@ from checkpoints import store
 from diffusion import utils
 from drawing import Job, Studio
 
-from . import clip, data, evaluate, unet
+from . import clip, data, evaluate, tune, unet
 
 GRID = (
     "red apple, pizza, hamburger, strawberry, doughnut, birthday cake, watermelon, cup of coffee, "
@@ -105,6 +105,7 @@ def write(every: int = 1) -> None:
     figures = [
         row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way, every)
     ]
+    figures += evaluate.measure_images(models, pictures, own, every)
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
         names=len(emoji),
@@ -116,7 +117,9 @@ def write(every: int = 1) -> None:
         captions=sum(len(p.captions) for p in pictures),
         clip_steps=clip.Recipe.steps,
         clip_batch=clip.Recipe.batch,
-        text_steps=clip.TextRecipe.steps,
+        text_steps=tune.Recipe.steps,
+        on_steps=clip.ON.steps,
+        colours=", ".join(data.COLOURS),
         steps_trained=unet.Recipe.steps,
         batch=unet.Recipe.batch,
         image_share=unet.Recipe.image_share,

@@ -16,6 +16,7 @@ from CLIP.model import CLIP, LayerNorm
 
 from .data import Picture
 from .state import restore, save_run
+from .views import changed, random_views
 
 DIMENSIONS = {
     "embed_dim": 256,
@@ -56,6 +57,10 @@ class Recipe:
     seed: int = 0
 
 
+# On from the model that ships, with what has been added to its pictures and captions since.
+ON = Recipe(steps=700, lr=4e-4, warmup=50)
+
+
 def fresh_model() -> CLIP:
     """A CLIP of `DIMENSIONS` with random weights, scaled for its depth and widths."""
     model = CLIP(**DIMENSIONS)
@@ -79,17 +84,6 @@ def fresh_model() -> CLIP:
 def to_tensor(pictures: list[Picture]) -> Tensor:
     """Pictures as [N, 3, 64, 64] in 0 to 1."""
     return torch.stack([torch.tensor(p.pixels) for p in pictures]).permute(0, 3, 1, 2) / 255
-
-
-def random_views(images: Tensor, noise: float, rng: random.Random) -> Tensor:
-    """A random square of 40 to 64 pixels for every eight images, pooled to 32, with noise."""
-    views = []
-    for chunk in torch.split(images, 8):
-        side = rng.randint(40, 64)
-        x, y = rng.randint(0, 64 - side), rng.randint(0, 64 - side)
-        views.append(F.adaptive_avg_pool2d(chunk[..., y : y + side, x : x + side], 32))
-    out = torch.cat(views)
-    return out + torch.randn_like(out) * torch.rand(len(out), 1, 1, 1) * noise
 
 
 def random_caption(picture: Picture, word_dropout: float, rng: random.Random) -> str:
@@ -150,11 +144,22 @@ def loss_of(model: CLIP, images: Tensor, text: Tensor) -> Tensor:
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: Recipe) -> CLIP:
-    """Trains to the end of the recipe, going on where `state` stopped."""
+def train(
+    pictures: list[Picture],
+    unseen: dict[str, str],
+    state: Path,
+    recipe: Recipe,
+    start: CLIP | None = None,
+) -> CLIP:
+    """Trains to the end of the recipe, going on where `state` stopped.
+
+    Args:
+        start: a model to train on, if not a fresh one.
+    """
     torch.manual_seed(recipe.seed)
-    model = fresh_model()
+    model = start or fresh_model()
     images = to_tensor(pictures)
+    may = torch.tensor([not p.recoloured for p in pictures])
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
@@ -176,7 +181,8 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
         chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
         text = tokens([random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen])
         seen[torch.unique(text)] = True
-        views = normalize(random_views(images[chosen], recipe.noise, rng))
+        shown = changed(images[chosen], may[chosen], rng)
+        views = normalize(random_views(shown, recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, views, text)
         optimizer.zero_grad()
@@ -194,58 +200,6 @@ def train(pictures: list[Picture], unseen: dict[str, str], state: Path, recipe: 
     with torch.no_grad():  # words that no caption has say nothing, rather than something at random
         model.token_embedding.weight[~seen] = 0
     return model.eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class TextRecipe:
-    """The second stage: the text tower alone, towards the fixed embeddings of all pictures."""
-
-    steps: int = 1000
-    batch: int = 256
-    lr: float = 5e-4
-    warmup: int = 50
-    weight_decay: float = 0.05
-    word_dropout: float = 0.2
-    seed: int = 1
-
-
-def tune_text(
-    model: CLIP, pictures: list[Picture], unseen: dict[str, str], recipe: TextRecipe
-) -> None:
-    """Teaches the text tower more words, in place, without moving the pictures' embeddings.
-
-    A caption is told apart from all pictures at once, not only from those of its batch.
-    """
-    torch.manual_seed(recipe.seed)
-    rng = random.Random(recipe.seed)
-    image = embed_images(model, to_tensor(pictures))
-    scale = model.logit_scale.exp()
-    towers = (model.transformer, model.token_embedding, model.ln_final)
-    parameters = [p for tower in towers for p in tower.parameters()]
-    parameters += [model.text_projection, model.positional_embedding]
-    for p in parameters:
-        p.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        parameters, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
-    for step in tqdm(range(recipe.steps), desc="CLIP's text tower", disable=None):
-        optimizer.param_groups[0]["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
-        chosen = torch.tensor([rng.randrange(len(pictures)) for _ in range(recipe.batch)])
-        texts = [random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen]
-        with torch.autocast("cpu", torch.bfloat16):
-            text = F.normalize(model.encode_text(tokens(texts)).float())
-        loss = F.cross_entropy(scale * text @ image.T, chosen)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if (step + 1) % 200 == 0:
-            figures = accuracies(model, pictures, unseen)
-            tqdm.write(f"text tower {step + 1} loss {loss.item():.3f} " + show(figures))
-    model.requires_grad_(False)
-    known = torch.unique(tokens([c for p in pictures for c in (*p.captions, *PREFIXES)]))
-    silent = torch.ones(DIMENSIONS["vocab_size"], dtype=torch.bool)
-    silent[known] = False
-    model.token_embedding.weight[silent] = 0
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:

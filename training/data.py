@@ -17,8 +17,28 @@ COLUMNS = 26
 FONT_SIZE = 109  # the one size of the font's bitmaps
 CANVAS, CROP = 160, 136  # the widest emoji is 136 pixels wide
 
-# Hues in degrees. Recoloured copies teach colour and thing apart, so that a new pair works.
-HUES = {"red": 0, "orange": 28, "yellow": 52, "green": 125, "blue": 215, "purple": 275, "pink": 328}
+
+@dataclass(frozen=True)
+class Colour:
+    """What coloured pixels are turned to."""
+
+    hue: float  # degrees
+    saturation: float = 1.0  # times what it was
+    value: tuple[float, float] = (0.0, 1.0)  # of what was black, and of what was brightest
+
+
+# Recoloured copies teach colour and thing apart, so that a new pair works.
+COLOURS = {
+    "red": Colour(0),
+    "orange": Colour(28),
+    "yellow": Colour(52),
+    "green": Colour(125),
+    "blue": Colour(215),
+    "purple": Colour(275),
+    "pink": Colour(328),
+    "white": Colour(40, 0.08, (0.62, 0.95)),
+    "brown": Colour(22, 0.85, (0.0, 0.55)),
+}
 
 # Things of one strong colour, and the name that takes a colour word before it.
 RECOLOURED = {
@@ -96,18 +116,32 @@ def main_hue(hsv: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(np.degrees(mean) % 360), float((weight * near).sum() / max(weight.sum(), 1e-6))
 
 
-def recolour(image: Image.Image, hue: float) -> Image.Image:
-    """Turns the hues near the picture's main one so that this one becomes `hue` (degrees)."""
+def recolour(image: Image.Image, colour: Colour) -> Image.Image:
+    """Turns the hues near the picture's main one so that this one becomes the colour's."""
     hsv = np.asarray(image.convert("HSV")).astype(float)
     mean, _ = main_hue(hsv)
-    angle = hsv[..., 0] / 255 * 360
-    off = (angle - mean + 180) % 360 - 180
-    hsv[..., 0] = np.where(np.abs(off) < 60, (hue + off * 0.7) % 360 / 360 * 255, hsv[..., 0])
+    hue, saturation, value = np.moveaxis(hsv, 2, 0)
+    off = (hue / 255 * 360 - mean + 180) % 360 - 180
+    # What has no colour of its own stays as it is: outlines, highlights, the ground.
+    least = 0 if colour.saturation == 1 else 30
+    near = (np.abs(off) < 60) & (saturation > least)
+    low, high = colour.value
+    turned = np.stack(
+        [
+            (colour.hue + off * 0.7) % 360 / 360 * 255,
+            saturation * colour.saturation,
+            low * 255 + value * (high - low),
+        ],
+        axis=2,
+    )
+    hsv = np.where(near[..., None], turned, hsv)
     return Image.fromarray(hsv.round().astype(np.uint8), "HSV").convert("RGB")
 
 
 def colour_of(hue: float) -> str:
-    return min(HUES, key=lambda name: abs((HUES[name] - hue + 180) % 360 - 180))
+    """The colour of full strength that is nearest to a hue."""
+    strong = {name: c.hue for name, c in COLOURS.items() if c == Colour(c.hue)}
+    return min(strong, key=lambda name: abs((strong[name] - hue + 180) % 360 - 180))
 
 
 def colour_captions(colour: str, thing: str) -> tuple[str, ...]:
@@ -150,16 +184,17 @@ def load() -> list[Picture]:
     for i, (name, entry) in enumerate(named.items()):
         left, top = i % COLUMNS * SIZE, i // COLUMNS * SIZE
         image = sheet.crop((left, top, left + SIZE, top + SIZE))
-        captions = [name, *(c for c in entry["captions"] if c != name and c not in unseen)]
+        captions = [name, entry["emoji"]]
+        captions += [c for c in entry["captions"] if c != name and c not in unseen]
         if name in RECOLOURED:
             thing = RECOLOURED[name]
             own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float))[0])
             captions += [c for c in colour_captions(own, thing) if c not in captions]
-            for colour, hue in HUES.items():
-                words = colour_captions(colour, thing)
-                if colour == own or words[0] in named or words[0] in HELD_OUT:
+            for name_of, colour in COLOURS.items():
+                words = colour_captions(name_of, thing)
+                if name_of == own or words[0] in named or words[0] in HELD_OUT:
                     continue
-                pixels = np.asarray(recolour(image, hue))
+                pixels = np.asarray(recolour(image, colour))
                 copies.append(Picture(words[0], words, pixels, True))
         pictures.append(Picture(name, tuple(captions), np.asarray(image), False))
     return pictures + copies

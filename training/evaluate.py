@@ -1,8 +1,9 @@
 """Measures how often emoji_64 draws what it is asked: in pixels, and to CLIP's eye."""
 
 import argparse
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from checkpoints import store
-from CLIP import clip
+from CLIP import clip, prompts
+from CLIP.guidance import CUTOUTS, MakeCutouts
 from CLIP.model import CLIP
+from diffusion import noise, utils
 from drawing.draw import Aim, Models, sample
 from drawing.job import Job
 from drawing.prompts import parse_prompt, write_prompt
@@ -21,6 +24,7 @@ from drawing.studio import load_model
 
 from . import data
 from .clip import embed_images, embed_texts, to_tensor
+from .views import CHANGES
 
 STEPS, ETA, SEED = 50, 0.0, 0
 BATCH = 31
@@ -47,8 +51,8 @@ class Way:
         if self.weight is None:
             return jobs(texts, self.guidance)
         script = CFG_SAMPLE.name
-        prompts = [write_prompt(text, self.weight, CFG_SAMPLE.prompt_weight) for text in texts]
-        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in prompts]
+        weighted = [write_prompt(text, self.weight, CFG_SAMPLE.prompt_weight) for text in texts]
+        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in weighted]
 
 
 @dataclass(frozen=True)
@@ -135,22 +139,68 @@ class Judge:
         return nearest(drawn, self.known) == asked, seen.argmax(1) == asked
 
 
+def asked(pictures: list[data.Picture], every: int) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Kinds of text prompts, the prompts, and the names of the pictures that they ask for.
+
+    Args:
+        every: of each kind every so many.
+    """
+    unseen = dict(list(data.paraphrases().items())[::every])
+    yield "names", list(unseen), list(unseen)
+    yield "paraphrases", list(unseen.values()), list(unseen)
+    coloured = [p.name for p in pictures if p.recoloured][::every]
+    yield "things in another colour", coloured, coloured
+
+
 def measure(
     models: Models,
     pictures: list[data.Picture],
     way: Way,
     every: int = 1,
 ) -> list[Figures]:
-    """The figures for names, and for paraphrases of the same names: all, or `every` so many."""
+    """The figures of every kind of text prompts: all of them, or `every` so many."""
     judge = Judge(models.clip, pictures)
-    unseen = dict(list(data.paraphrases().items())[::every])
     out = []
-    for kind, texts in (("names", list(unseen)), ("paraphrases", list(unseen.values()))):
+    for kind, texts, wanted in asked(pictures, every):
         begun = time.monotonic()
         drawn = draw(models, way.jobs(texts))
         seconds = (time.monotonic() - begun) / len(texts)
-        near, ranked = (right.float().mean().item() for right in judge(drawn, list(unseen)))
+        near, ranked = (right.float().mean().item() for right in judge(drawn, wanted))
         out.append(Figures(way.name, kind, len(texts), near, ranked, seconds))
+    return out
+
+
+def target_of(clip_model: CLIP, image: Tensor) -> Tensor:
+    """The target of an image prompt [3, 64, 64] in 0 to 1, as `clip_sample.py` has it: [1, D]."""
+    cutouts = MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
+    (stream,) = noise.streams([SEED])
+    picture = utils.to_pil_image(image * 2 - 1)
+    encoded = prompts.encode_image(clip_model, picture, cutouts, data.SIZE, stream)
+    return prompts.combine([(encoded, 1.0)])
+
+
+def measure_images(
+    models: Models, pictures: list[data.Picture], guidance: float, every: int = 1
+) -> list[Figures]:
+    """The figures of the emoji themselves as image prompts, as they are and changed."""
+    judge = Judge(models.clip, pictures)
+    shown = [p for p in pictures if not p.recoloured][::every]
+    images, wanted = to_tensor(shown), [p.name for p in shown]
+    out = []
+    for kind, change in {"as it is": None, **CHANGES}.items():
+        rng = random.Random(SEED)
+        begun = time.monotonic()
+        each = torch.split(images, 1)
+        given = torch.cat([one if change is None else change(one, rng) for one in each])
+        targets = torch.cat([target_of(models.clip, image) for image in given])
+        drawn = []
+        for target in torch.split(targets, BATCH):
+            some = jobs(["picture"] * len(target), guidance)
+            drawn.append((sample(some, models, Aim(target)).clamp(-1, 1) + 1) / 2)
+        seconds = (time.monotonic() - begun) / len(shown)
+        near, ranked = (right.float().mean().item() for right in judge(torch.cat(drawn), wanted))
+        what = f"pictures, {kind}"
+        out.append(Figures(Way(guidance).name, what, len(shown), near, ranked, seconds))
     return out
 
 
@@ -173,10 +223,14 @@ def rows(figures: list[Figures]) -> str:
     )
 
 
+def own_guidance() -> float:
+    """The scale that the card has."""
+    return store.cards()["emoji_64"].sampling["clip_guidance_scale"]
+
+
 def ways() -> list[Way]:
     """Those that the card has: without help, and as both scripts draw by default."""
-    own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
-    return [Way(), Way(own), Way(weight=CFG_SAMPLE.prompt_weight)]
+    return [Way(), Way(own_guidance()), Way(weight=CFG_SAMPLE.prompt_weight)]
 
 
 def main() -> None:
@@ -188,10 +242,12 @@ def main() -> None:
     models = load()
     pictures = data.load()
     figures = []
-    asked = [Way(scale) for scale in args.guidance or ()]
-    asked += [Way(weight=weight) for weight in args.weights or ()]
-    for way in asked or ways():
+    chosen = [Way(scale) for scale in args.guidance or ()]
+    chosen += [Way(weight=weight) for weight in args.weights or ()]
+    for way in chosen or ways():
         figures += measure(models, pictures, way, args.every)
+    if not chosen:
+        figures += measure_images(models, pictures, own_guidance(), args.every)
     print(rows(figures), end="")
 
 

@@ -21,6 +21,7 @@ from .clip import Recipe as ClipRecipe
 from .clip import embed_images, embed_texts, random_caption, schedule
 from .data import Picture
 from .state import restore, save_run
+from .views import changed, random_views
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,12 @@ def embeddings(model: CLIP, pictures: list[Picture], recipe: Recipe) -> Embeddin
     count = owner.bincount(minlength=len(pictures))
     images = small_clip.to_tensor(pictures)
     views = [embed_images(model, images)]
-    views += [embed_images(model, small_clip.random_views(images, 0.1, rng)) for _ in range(7)]
+    views += [embed_images(model, random_views(images, 0.1, rng)) for _ in range(5)]
+    may = torch.tensor([not p.recoloured for p in pictures])
+    for _ in range(8):  # an image prompt's embedding is the mean of its cutouts'
+        prompts = changed(images, may, rng)
+        cutouts = [embed_images(model, random_views(prompts, 0.1, rng)) for _ in range(4)]
+        views.append(F.normalize(torch.stack(cutouts).mean(0)))
     text = embed_texts(model, texts)
     return Embeddings(text, owner, count.cumsum(0) - count, count, torch.stack(views, 1))
 
@@ -91,21 +97,12 @@ def fit_sketch(model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: R
     mean = small.mean(0)
     rank = sketch.pixels.in_features
     _, scale, basis = torch.linalg.svd(small - mean, full_matrices=False)
-    basis = basis[:rank]
-    coefficients = (small - mean) @ basis.T / (scale[:rank].mean() / len(small) ** 0.5)
-
+    unit = scale[:rank].mean() / len(small) ** 0.5
+    sketch.pixels.weight.copy_(basis[:rank].T * unit)
+    sketch.pixels.bias.copy_(mean)
     nn.init.normal_(sketch.features.weight, std=EMBED_DIM**-0.5)
     nn.init.normal_(sketch.features.bias, std=0.5)
-    embeds, owner = conditions(data, copies=3, noise=recipe.noise)
-    phi = F.relu(sketch.features(embeds * EMBED_DIM**0.5))
-    phi = torch.cat([phi, torch.ones(len(phi), 1)], dim=1)
-    gram = (phi.T @ phi).double() / len(phi)
-    gram.diagonal().add_(recipe.ridge)
-    solved = torch.linalg.solve(gram, (phi.T @ coefficients[owner]).double() / len(phi)).float()
-    sketch.coefficients.weight.copy_(solved[:-1].T)
-    sketch.coefficients.bias.copy_(solved[-1])
-    sketch.pixels.weight.copy_(basis.T * (scale[:rank].mean() / len(small) ** 0.5))
-    sketch.pixels.bias.copy_(mean)
+    fit_coefficients(model, data, targets, recipe)
     embeds, owner = conditions(data, copies=1, noise=recipe.noise)
     guess = F.interpolate(sketch(embeds * EMBED_DIM**0.5), targets.shape[2:], mode="bilinear")
     error = torch.cat(
@@ -115,6 +112,26 @@ def fit_sketch(model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: R
         ]
     )
     sketch.spread.fill_(error.mean().sqrt())
+
+
+@torch.no_grad()
+def fit_coefficients(
+    model: Emoji64Model, data: Embeddings, targets: Tensor, recipe: Recipe
+) -> None:
+    """Solves for the sketch's coefficients, to its features and components as they are."""
+    torch.manual_seed(recipe.seed)
+    sketch = model.sketch
+    small = F.interpolate(targets, (sketch.size,) * 2, mode="area").flatten(1)
+    coefficients = torch.linalg.lstsq(sketch.pixels.weight, (small - sketch.pixels.bias).T)
+    embeds, owner = conditions(data, copies=3, noise=recipe.noise)
+    phi = F.relu(sketch.features(embeds * EMBED_DIM**0.5))
+    phi = torch.cat([phi, torch.ones(len(phi), 1)], dim=1)
+    gram = (phi.T @ phi).double() / len(phi)
+    gram.diagonal().add_(recipe.ridge)
+    wanted = coefficients.solution.T[owner]
+    solved = torch.linalg.solve(gram, (phi.T @ wanted).double() / len(phi)).float()
+    sketch.coefficients.weight.copy_(solved[:-1].T)
+    sketch.coefficients.bias.copy_(solved[-1])
     teach_nothing(model, data, recipe)
 
 
@@ -221,7 +238,7 @@ def begin(data: Embeddings, targets: Tensor, start: Path | None, recipe: Recipe)
         tqdm.write(f"sketch: pictures lie {model.sketch.spread.item():.3f} from it")
     else:
         model.load_state_dict(torch.load(start, weights_only=True))
-        teach_nothing(model, data, recipe)
+        fit_coefficients(model, data, targets, recipe)
     return model
 
 
