@@ -26,6 +26,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Several machines may write to one folder, and a process is alive only where it runs.
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
+# What to say of numbers that came out and are none.
+NO_PICTURE = (
+    "the picture has numbers that are not finite, or enormous: a file of weights is damaged, or "
+    "the guidance scale or a prompt's weight too large, or the steps too few for the method"
+)
 
 
 def draft_of(path: Path, pid: int) -> Path:

@@ -26,6 +26,8 @@ from .shell import RunError, UserError, clean_up_on_interrupt
 from .weights import Hashes
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from diffusion.guidance import Callback
 
     from .studio import Studio
@@ -173,7 +175,8 @@ class Run:
         jobs, subjects = [task.job for task in batch], [task.order.subject for task in batch]
         begun = time.monotonic()
         with ExitStack() as stack:
-            pictures = []
+            pictures: Sequence[Image | None] = []
+            broken = []
             if not done.issuperset(task.index for task in batch):
                 studio = self.studio()
 
@@ -196,16 +199,22 @@ class Run:
                     clean_up_on_interrupt()
                     if self.keep.metadata:  # while the first is drawn: loading it would hold up
                         self.hashes.start(studio.files(jobs[0]))
-                    pictures = studio.draw_batch(jobs, subjects, watch, disable=True)
+                    pictures = studio.draw_each(jobs, subjects, watch, disable=True)
             seconds = (time.monotonic() - begun) / len(batch)
             for i, task in enumerate(batch):
                 if task.index in done:
                     preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
                     progress.is_there(task.path)
                     continue
+                if (picture := pictures[i]) is None:
+                    broken.append(task)
+                    continue
                 made = self.record(task) if self.keep.metadata else None
-                output.write(pictures[i], task.path, made)
+                output.write(picture, task.path, made)
                 progress.is_there(task.path, seconds)
+        for task in broken:  # when those beside it are written
+            error = RunError(f"{shown(task.path)}: {output.NO_PICTURE}")
+            self.refuse(task.order.line, error, own=True)
 
     def drawable(self, batch: Sequence[Task]) -> tuple[list[Task], set[int]]:
         """What of a batch of lines can be drawn, and which of that is there already."""

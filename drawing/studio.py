@@ -22,6 +22,7 @@ from diffusion.models.blocks import use_checkpointing
 from .devices import pick_device
 from .draw import Aim, Models, cutouts_of, sample
 from .job import Job
+from .output import NO_PICTURE
 from .pictures import resize_and_center_crop
 from .prompts import (
     Subject,
@@ -37,6 +38,8 @@ from .weights import Files, find_files
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
+# Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
+LARGEST = 2.0**23
 
 
 def load_model(name: str, checkpoint: str | Path | None, device: torch.device) -> nn.Module:
@@ -221,6 +224,27 @@ class Studio:
     ) -> list[Image]:
         """The pictures of jobs of one `batch_key`, drawn together.
 
+        Args, raises:
+            As `draw_each`.
+            RunError: one came out as no picture.
+        """
+        pictures = self.draw_each(jobs, subjects, callback, disable=disable)
+        sound = [picture for picture in pictures if picture is not None]
+        if len(sound) < len(pictures):
+            raise RunError(NO_PICTURE)
+        return sound
+
+    def draw_each(
+        self,
+        jobs: Sequence[Job],
+        subjects: Sequence[Subject],
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        disable: bool | None = None,
+    ) -> list[Image | None]:
+        """The pictures of jobs of one `batch_key`, drawn together; None for those whose numbers are
+        no picture's.
+
         Args:
             subjects: their opened prompts.
             callback: called at each step as the samplers do.
@@ -241,7 +265,6 @@ class Studio:
             rows_at_once=self._cfg_batch,
             disable=disable,
         )
-        if not drawn.isfinite().all():
-            text = "the picture has numbers that are not finite: a file of weights is damaged"
-            raise RunError(f"{text}, or the guidance scale too large")
-        return [utils.to_pil_image(x) for x in drawn]
+        # NaN is not below anything either.
+        sound = (drawn.abs() < LARGEST).flatten(1).all(1).tolist()
+        return [utils.to_pil_image(x) if good else None for x, good in zip(drawn, sound)]
