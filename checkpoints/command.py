@@ -4,11 +4,12 @@ For machines whose compute nodes have no network: fetch on one that has, verify 
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import store
-from .console import Parser, Unheard, leave_stdout, note, require, say
+from .console import Parser, Unheard, leave, note, open_streams, require, say
 from .download import human_size
 from .store import Card, CheckpointError
 
@@ -117,8 +118,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         argv: the arguments, those of the process if None.
         prog: what the messages call the program, the file's name if None.
     """
-    args = parse(argv, prog)
+    open_streams()
     try:
+        args = parse(argv, prog)
         if args.command == "fetch":
             require(prog or "checkpoints", "requests", "tqdm", "filelock")
             status = fetch(args.names)
@@ -134,7 +136,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         note("interrupted; the next fetch goes on where this one stopped")
         return 130
     except BrokenPipeError:
-        leave_stdout()
+        leave(sys.stdout)
         return 1
     except Unheard as error:
         note(str(error))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
-from checkpoints.console import Unheard, leave_stdout, note, require
+from checkpoints.console import Unheard, leave, note, open_streams, require
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -61,7 +61,10 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
 
 
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:
-    """The first thing that a program does: Ctrl-C is quiet, and what it needs is there."""
+    """The first thing that a program does: its streams are open, Ctrl-C is quiet, and what it needs
+    is there.
+    """
+    open_streams()
     signal.signal(signal.SIGINT, leave_at_once)
     require(program, *modules)
     if os.name == "posix" and isinstance(sys.stdout, TextIOWrapper):
@@ -119,7 +122,7 @@ def exit_status(program: str, run: Callable[[], None]) -> int:
         note(f"{program}: {error}")
         return 1
     except BrokenPipeError:
-        leave_stdout()
+        leave(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
