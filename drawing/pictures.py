@@ -25,7 +25,15 @@ TURNS = {  # what undoes each EXIF orientation
 
 
 class PictureError(OSError):
-    """An image prompt can't be had or used. Its text is the whole message, one line."""
+    """An image prompt can't be had or used. Its text is the whole message, one line.
+
+    Args:
+        again: whether it may be another time: the network failed, or the server.
+    """
+
+    def __init__(self, text: str, again: bool = False) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 class Refused(Exception):
@@ -193,7 +201,7 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
     try:
         file = fetch(url_or_path, patience=patience)
     except AddressError as error:
-        raise PictureError(str(error)) from None
+        raise PictureError(str(error), error.again) from None
     except (OSError, ValueError) as error:
         raise failure(url_or_path, unopened(error)) from None
     # For this call Pillow's limit of pixels is an error, and its other doubts are not printed.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from .shell import UserError
+from .shell import RunError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,13 +80,15 @@ def open_named(what: str, path: str) -> Opened:
 
     Raises:
         UserError: it can't be opened or is no picture.
+        RunError: the network fails.
     """
     from . import pictures  # imports Pillow
 
     try:
         return Opened(path, *pictures.open_picture(path))
     except pictures.PictureError as error:
-        raise UserError(f"{what} {error}") from None
+        # Who asks again after a failure may have more luck; after a mistake not.
+        raise (RunError if error.again else UserError)(f"{what} {error}") from None
 
 
 def open_subject(
@@ -99,6 +101,7 @@ def open_subject(
 
     Raises:
         UserError: one can't be opened or is no picture.
+        RunError: the network fails.
     """
     opened = []
     for prompt in images:

@@ -32,7 +32,7 @@ class Order:
         """The job's prompts, opened once.
 
         Raises:
-            UserError: one can't be opened.
+            UserError, RunError: one can't be opened, or fetched.
         """
         return open_subject(
             self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight

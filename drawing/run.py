@@ -131,6 +131,7 @@ class Run:
 
         Raises:
             UserError: a file is not there, or can't be used or written.
+            RunError: a picture can't be fetched.
         """
         orders = {id(task.order): task.order for task in tasks}.values()
         for order in orders:
