@@ -8,12 +8,12 @@ import threading
 from dataclasses import dataclass
 from http.client import responses
 from pathlib import Path
-from ssl import SSLCertVerificationError
 from typing import Any, BinaryIO
 
 from .console import one_line, shown
 from .download import WAIT_AND_ASK_AGAIN, causes, network_failure
 from .download import Patience as Waits
+from .public import scrubbed, without_secrets
 
 LIMIT = 64 * 2**20
 REDIRECTS = 10
@@ -63,7 +63,7 @@ class Refused(Exception):
 
 def failure(url: str, why: str, again: bool) -> AddressError:
     # Parts of the reason can be a server's own words.
-    return AddressError(f"{shown(url)}: {one_line(why)}", again)
+    return AddressError(f"{shown(without_secrets(url))}: {one_line(why)}", again)
 
 
 def check_answer(response: Any, limit: int) -> None:
@@ -131,8 +131,10 @@ def read_answer(
     return body
 
 
-def reason(error: Exception, patience: Patience) -> Refused:
+def reason(url: str, error: Exception, patience: Patience) -> Refused:
     """What went wrong with an address, in words, and whether a later try may go better."""
+    from ssl import SSLCertVerificationError
+
     from urllib3.exceptions import DecodeError, IncompleteRead, ProtocolError
 
     if isinstance(error, Refused):
@@ -148,7 +150,9 @@ def reason(error: Exception, patience: Patience) -> Refused:
         advice = "check the address"
     else:
         advice = "try again later" if failed.again else "check the address and the network"
-    text = str(failed).strip().rstrip(".")
+    text = scrubbed(str(failed)).strip().rstrip(".")
+    if wrong and without_secrets(url) != url:  # whatever part of it they quote
+        text = "it is no sound address"
     if text.startswith("<"):  # urllib3 1 puts the connection's repr first
         text = text.rpartition("] ")[2]
     return Refused(f"can't be fetched: {text}; {advice}", again=not wrong)
@@ -192,7 +196,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
     if result is None:
         raise failure(url, f"it has not come within {patience.total:g} s", again=True)
     if isinstance(result, (Refused, OSError, HTTPError, ValueError)):  # requests' are OSErrors
-        why = reason(result, patience)
+        why = reason(url, result, patience)
         raise failure(url, str(why), why.again) from None
     if isinstance(result, BaseException):
         raise result

@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from checkpoints.address import CHUNK, LIMIT, PATIENCE, AddressError, Patience, fetch
 from checkpoints.console import one_line, shown
+from checkpoints.public import without_secrets
 
 ALL_16_BITS = 65535
 TURNS = {  # what undoes each EXIF orientation
@@ -42,7 +43,7 @@ class Refused(Exception):
 
 def failure(prompt: str | Path, why: str) -> PictureError:
     # Parts of the reason can be a file's own words.
-    return PictureError(f"{shown(prompt)}: {one_line(why)}")
+    return PictureError(f"{shown(without_secrets(str(prompt)))}: {one_line(why)}")
 
 
 def unopened(error: Exception) -> str:
