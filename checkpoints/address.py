@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 from .console import one_line, shown
 from .download import WAIT_AND_ASK_AGAIN, causes, network_failure
 from .download import Patience as Waits
+from .local import PIPE_LIMIT as LIMIT
+from .local import size_of
 from .public import scrubbed, without_secrets
 
-LIMIT = 64 * 2**20
 REDIRECTS = 10
 CHUNK = 1 << 16
 
@@ -81,8 +82,9 @@ def check_answer(response: Any, limit: int) -> None:
 
 
 def too_long(limit: int) -> Refused:
-    size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit} bytes"
-    return Refused(f"it is longer than {size}; use a smaller picture, or save it and name the file")
+    return Refused(
+        f"it is longer than {size_of(limit)}; use a smaller picture, or save it and name the file"
+    )
 
 
 def read_answer(
@@ -158,6 +160,11 @@ def reason(url: str, error: Exception, patience: Patience) -> Refused:
     return Refused(f"can't be fetched: {text}; {advice}", again=not wrong)
 
 
+def is_address(text: str) -> bool:
+    """Whether it is one to fetch, and no path."""
+    return text.lower().startswith(("http://", "https://"))
+
+
 def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
     """An open binary file: a local one, or what an HTTP or HTTPS address answers.
 
@@ -171,7 +178,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
         OSError, ValueError: the local file can't be opened.
     """
     url = str(url_or_path)
-    if not url.lower().startswith(("http://", "https://")):
+    if not is_address(url):
         return open(url_or_path, "rb")
     from urllib3.exceptions import HTTPError
 
