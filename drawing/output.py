@@ -51,15 +51,20 @@ def alive(pid: int) -> bool:
     return True
 
 
-def sweep(folder: Path, names: Collection[str]) -> None:
+def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
     """Removes what killed processes of this machine left of files of these names in a folder.
+
+    Args:
+        others: of those of other names too, where it says that it is this machine's.
 
     Raises:
         OSError: the folder can't be listed.
     """
     for entry in os.listdir(folder):
-        draft = DRAFT.fullmatch(entry)
-        if draft is None or draft[1] not in names or draft[2] not in (None, MACHINE):
+        draft = entry.endswith(".partial") and DRAFT.fullmatch(entry)
+        if not draft or draft[2] not in (None, MACHINE):
+            continue
+        if draft[1] not in names and not (others and draft[2]):
             continue
         pid = int(draft[3])
         if pid == os.getpid() or not alive(pid):
@@ -79,7 +84,7 @@ def prepare(paths: Iterable[Path]) -> None:
     for folder, names in folders.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder, names)
+            sweep(folder, names, others=True)
             # The longest name may be too long, and permission bits don't say what root may do.
             draft = draft_of(
                 folder / max(names, key=lambda name: len(os.fsencode(name))), os.getpid()
@@ -134,6 +139,7 @@ def write(
     path: Path,
     metadata: Mapping[str, Any] | None,
     advice: str = RESUMED,
+    swept: bool = False,
 ) -> None:
     """Writes an image beside its place and renames it into it.
 
@@ -142,6 +148,7 @@ def write(
         path: its suffix is the format.
         metadata: its record, or None to write none.
         advice: what to say beside the reason if it can't be written.
+        swept: whether `prepare` has been there: to list a folder of very many takes its time.
 
     Raises:
         BadOutput: the record doesn't fit into a file of this format.
@@ -152,7 +159,8 @@ def write(
     content = encode(image, path, metadata)
     draft = draft_of(path, os.getpid())
     try:
-        sweep(path.parent, {path.name})
+        if not swept:
+            sweep(path.parent, {path.name})
         try:
             with open(draft, "xb") as file:
                 file.write(content)

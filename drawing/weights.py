@@ -1,13 +1,23 @@
 """The files of weights that a job needs: where they are, and what they hash to."""
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from checkpoints import store
+from checkpoints.console import shown
 
 from .job import Job
-from .shell import RunError
+from .shell import RunError, UserError
+
+
+def check_files(job: Job) -> None:
+    """Raises UserError where a file of weights that a job names is none."""
+    for option in ("checkpoint", "clip_checkpoint"):
+        path = getattr(job, option)
+        if path is not None and not os.path.isfile(path):
+            raise UserError(f"--{option.replace('_', '-')}: {shown(path)} is not a file")
 
 
 class Files(NamedTuple):
