@@ -13,6 +13,7 @@ from .claims import Claims
 from .naming import all_marks, bad_pattern, check_place, marks
 from .request import Order
 from .series import Taken
+from .weights import check_files
 
 MOST_FOLDERS = 4096  # of which it is remembered that they are prepared
 MOST_CLAIMS = 1024  # at once: the kernel looks through all of them for each
@@ -24,6 +25,18 @@ def check_names(orders: Iterable[Order]) -> None:
     for order in orders:
         taken.places(order.output, order.n, order.job.seed, first)
         first += order.n
+
+
+def check_inputs(orders: Iterable[Order]) -> None:
+    """Opens the pictures that orders are given, and looks for the files of weights that they name.
+
+    Raises:
+        UserError: one is not there, or is none.
+        RunError: one can't be fetched.
+    """
+    for order in orders:
+        check_files(order.job)
+        _ = order.subject  # opens them
 
 
 class Places:

@@ -17,14 +17,14 @@ from . import output
 from .batches import Task, in_batches, in_parts, single
 from .memory import memory_advice
 from .naming import WriteFailed, bad_pattern, preview_of
-from .places import Places, check_names
+from .places import Places, check_inputs, check_names
 from .progress import Progress
 from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .record import Sources, record
 from .request import Order, Request
 from .series import FEW
 from .shell import RunError, UserError, clean_up_on_interrupt
-from .weights import Hashes, check_files
+from .weights import Hashes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,12 +117,8 @@ class Run:
             UserError: a file is not there, or can't be used or written.
             RunError: a picture can't be fetched, or another process draws one of these.
         """
-        orders = {id(task.order): task.order for task in tasks}.values()
-        for order in orders:
-            check_files(order.job)
         self.places.prepare(tasks)
-        for order in orders:
-            _ = order.subject  # opens it
+        check_inputs({id(task.order): task.order for task in tasks}.values())
 
     def record(self, task: Task) -> dict[str, Any]:
         """How a picture is made; waits for the hashes of its weights."""
@@ -130,6 +126,10 @@ class Run:
         hashes = self.hashes.of(self.studio().files(job))
         sources = Sources(*hashes, version("torch"))
         return record(job, task.order.subject, sources, task.index)
+
+    def is_kept(self, path: Path) -> bool:
+        """Whether a file is there and isn't to be written over."""
+        return not self.keep.clobber and os.path.lexists(path)
 
     def done(self, tasks: Sequence[Task]) -> set[int]:
         """Which pictures are there already and can be left out, by number.
@@ -140,9 +140,7 @@ class Run:
             RunError: a file of weights can't be had.
             UserError: a record doesn't fit into its file, or a file is there that is another's.
         """
-        there = set()
-        if not self.keep.clobber:
-            there = {task.index for task in tasks if os.path.lexists(task.path)}
+        there = {task.index for task in tasks if self.is_kept(task.path)}
         left = (task for task in tasks if task.index not in there)
         for last in {id(task.order): task for task in left}.values():
             self.studio().files(last.order.job)
@@ -190,7 +188,8 @@ class Run:
                     pictures = studio.draw_each(jobs, subjects, watch, disable=True)
             seconds = (time.monotonic() - begun) / len(batch)
             for i, task in enumerate(batch):
-                if task.index in done:
+                # It may have come in the meantime.
+                if task.index in done or self.is_kept(task.path):
                     preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
                     progress.is_there(task.path)
                     continue
@@ -242,9 +241,7 @@ class Run:
         """
         orders = [order for order in self.request.orders if isinstance(order, Order)]
         check_names(orders)
-        for order in orders:
-            check_files(order.job)
-            _ = order.subject  # opens it
+        check_inputs(orders)
         n = self.rank.count([order.n for order in orders], self.how.batch_size)
         progress = Progress(n, self.rank.reports)
         with closing(progress):
@@ -281,7 +278,8 @@ class Run:
         if self.keep.grid is not None and self.rank.reports and not incomplete:
             from .grid import write_sheet
 
-            write_sheet(self.paths, self.keep.grid)
+            if not self.is_kept(self.keep.grid):
+                write_sheet(self.paths, self.keep.grid)
             say(self.keep.grid)
 
 
