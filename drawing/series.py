@@ -15,7 +15,7 @@ from .naming import BadOutput, bad_pattern, check_fields, check_name, paths
 FEW = 1024  # images whose names are all looked at before the first is drawn
 # A number that is filled up from the left, by zeros or spaces: a larger one gives a longer text, or
 # one as long that comes later in the alphabet.
-RISES = re.compile(r"[-+ ]?#?0?\d{0,2}[,_]?[bdoxX]?")
+RISES = re.compile(r"(?:0[>=]|[-+ ]?)#?0?\d{0,2}[,_]?[bdoxX]?")
 
 
 class Series:
@@ -34,8 +34,9 @@ class Series:
         self.numbers = range(first, first + n)
         self.seeds = seed - first
         parts = list(Formatter().parse(pattern))
-        self.fields = [(name, spec) for _, name, spec, _ in parts if name is not None]
+        specs = [spec or "" for _, name, spec, _ in parts if name is not None]
         text = parts[0][0] if parts else ""
+        self._tail = parts[-1][0] if parts and parts[-1][1] is None else ""
         self._base = text[: text.rfind("/") + 1]  # the folder that all have in common
         self._real = os.path.join(os.path.realpath(self._base or "."), "")
         self._folder = self._real_folder = ""  # the last that was looked at
@@ -45,9 +46,7 @@ class Series:
         self.in_one_folder = "/" not in rest
         # So names rise with the numbers, by length and then alphabet, and no two are one.
         self.rises = (
-            bool(self.fields)
-            and all(RISES.fullmatch(spec or "") for _, spec in self.fields)
-            and os.path.normpath(rest) == rest
+            bool(specs) and all(map(RISES.fullmatch, specs)) and os.path.normpath(rest) == rest
         )
 
     def name(self, number: int) -> str:
@@ -81,38 +80,36 @@ class Series:
         """Whether no link is on the way to the image with this real path."""
         return real == self._real + self._rest(number)
 
+    def _key(self, number: int) -> tuple[int, str]:
+        """What rises, of a plain real path."""
+        text = self._real + self._rest(number)
+        return len(text), text
+
+    def _from(self, key: tuple[int, str]) -> int | None:
+        """The first number of a series that rises whose key is this or beyond."""
+        place = bisect_left(self.numbers, key, key=self._key)
+        return self.numbers[place] if place < len(self.numbers) else None
+
     def find(self, real: str) -> int | None:
         """The number of the image at this real path, None if it is none of a series that rises."""
-        if not real.startswith(self._real):
-            return None
-        rest = real[len(self._real) :]
-
-        def order(number: int) -> tuple[int, str]:
-            text = self._rest(number)
-            return len(text), text
-
-        place = bisect_left(self.numbers, (len(rest), rest), key=order)
-        if place == len(self.numbers) or self._rest(self.numbers[place]) != rest:
-            return None
-        return self.numbers[place]
+        key = len(real), real
+        number = self._from(key)
+        return number if number is not None and self._key(number) == key else None
 
     def meets(self, other: Series) -> int | None:
         """The number of an image of this one that has the name of one of the other's, if any has.
 
-        Both rise.
+        Both rise, and each leaps to where the other is: nearly always that is far.
         """
-        if self.in_one_folder and other.in_one_folder and self._real != other._real:
+        if not (self._tail.endswith(other._tail) or other._tail.endswith(self._tail)):
             return None
-        names = {name for name, _ in self.fields}
-        if self.pattern == other.pattern and names == {"i"}:
-            return None
-        if self.pattern == other.pattern and names == {"seed"}:
-            both = max(self.numbers[0] + self.seeds, other.numbers[0] + other.seeds)
-            last = min(self.numbers[-1] + self.seeds, other.numbers[-1] + other.seeds)
-            return both - self.seeds if both <= last else None
-        for number in self.numbers:
-            if other.find(self.real(number)) is not None:
-                return number
+        number: int | None = self.numbers[0]
+        while number is not None:
+            key = self._key(number)
+            there = other._from(key)
+            if there is None or other._key(there) == key:
+                return None if there is None else number
+            number = self._from(other._key(there))
         return None
 
 
