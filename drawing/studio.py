@@ -21,6 +21,7 @@ from diffusion.models.blocks import use_checkpointing
 
 from .devices import pick_device
 from .draw import Aim, Models, cutouts_of, sample
+from .estimate import check_batch
 from .job import Job
 from .output import NO_PICTURE
 from .pictures import resize_and_center_crop
@@ -107,6 +108,8 @@ class Studio:
         self._compile = compile
         self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
+        self._fitting: set[tuple[object, ...]] = set()  # batches, of which one was checked
+        self._kept = 0.0
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
         self._encode_texts = lru_cache(TEXTS)(self._encode_new_texts)
 
@@ -256,12 +259,19 @@ class Studio:
         """
         if len({job.batch_key for job in jobs}) > 1:
             raise ValueError("jobs of one batch have model, method, steps, eta and more in common")
+        models, few = self.load(jobs[0]), FEW_CUTOUTS if self._checkpointing else None
+        if not self._compile and (key := (*jobs[0].batch_key, len(jobs))) not in self._fitting:
+            # On a CPU what the largest of the batches so far has had is kept for the next.
+            like = self.aim(jobs[:1], subjects[:1])
+            need = check_batch(len(jobs), jobs[0], models, like, few, self._cfg_batch, self._kept)
+            self._kept = max(self._kept, need)
+            self._fitting.add(key)
         drawn = sample(
             jobs,
-            self.load(jobs[0]),
+            models,
             self.aim(jobs, subjects),
             callback,
-            cutouts_at_once=FEW_CUTOUTS if self._checkpointing else None,
+            cutouts_at_once=few,
             rows_at_once=self._cfg_batch,
             disable=disable,
         )
