@@ -31,11 +31,11 @@ GENEROUS = 32
 OWN = 6  # tensors of a batch's own size that a sampler keeps, at least
 
 
-class Tensors(TorchDispatchMode):
+class Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are made while it is on, and live at the same time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.peak = 0
         self._seen: set[int] = set()
 
