@@ -84,7 +84,7 @@ class Evaluation(nn.Module):
         rows: dict[str, Any] = {}
         if embeds is not None:
             many = n * (1 if weights is None else len(weights))
-            rows["clip_embed"] = torch.empty(many, embeds.shape[-1], device="meta")
+            rows["clip_embed"] = torch.empty(many, embeds.shape[-1], **kind)
         if weights is not None:
             some = torch.empty(len(weights), n, **kind)
             return make_cfg_model_fn(self.model, some, self.rows_at_once)(x, t, **rows)
@@ -134,12 +134,14 @@ def check_batch(
     Raises:
         UserError: there aren't so many; says how many pictures fit.
     """
+    if n == 1:
+        return 0
     device = next(models.model.parameters()).device
     free = available(device)
     pixels = job.size[0] * job.size[1]
     weights = sum(p.numel() for m in models if m is not None for p in m.parameters())
     most = GENEROUS * n * pixels * weights**0.5 * max(1, job.cutn or 0, 16) / 16
-    if n == 1 or free is None or most < free:
+    if free is None or most < free:
         return 0
     evaluation = Evaluation(job, models, aim, cutouts_at_once, rows_at_once)
     try:
