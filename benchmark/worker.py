@@ -20,7 +20,7 @@ from CLIP import clip, guidance
 from compute import memory
 from diffusion import noise, sampling
 from diffusion.models import blocks
-from drawing.studio import load_model
+from drawing.loading import load_model
 from drawing.threads import SPINS, wait_briefly
 
 from . import Files, plain
