@@ -23,7 +23,7 @@ ELSEWHERE = {
     "devices": "drawing.devices",
     "pick_device": "drawing.devices",
     "resize_and_center_crop": "drawing.pictures",
-    "load_model": "drawing.studio",
+    "load_model": "drawing.loading",
 }
 
 

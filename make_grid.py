@@ -12,7 +12,7 @@ import sys
 
 from checkpoints.console import Parser, add_version, say
 from checkpoints.place import at_home
-from drawing.naming import bad_pattern, check_file
+from drawing.naming import all_marks, bad_pattern, check_file, marks
 from drawing.shell import MANY, whole_number
 
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     def make() -> None:
         args = parser.parse_args(argv)
         path = check_file("--output", args.output)
-        if path.resolve() in {image.resolve() for image in args.images}:
+        if marks(path) & all_marks(args.images):
             raise bad_pattern(args.output, "it is one of the images; give another name")
         from drawing import grid, output
 

@@ -21,7 +21,7 @@ from compute import memory
 from compute.kept import keep_nothing
 from diffusion import noise, sampling
 from diffusion.models import blocks
-from drawing.studio import load_model
+from drawing.loading import load_model
 from drawing.threads import SPINS, wait_briefly
 
 from . import Files, plain

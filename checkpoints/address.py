@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .console import one_line, shown
+from .download import WAIT_AND_ASK_AGAIN, causes, network_failure
 from .download import Patience as Waits
-from .download import network_failure
+from .local import PIPE_LIMIT as LIMIT
+from .local import size_of
 from .place import local
+from .public import scrubbed, without_secrets
 
-LIMIT = 64 * 2**20
 REDIRECTS = 10
 CHUNK = 1 << 16
 
@@ -24,7 +26,15 @@ class AddressError(OSError):
     """An address can't be read. Its text is the whole message, one line.
 
     An OSError, so that who opens paths and addresses alike has one exception to catch.
+
+    Args:
+        again: whether it is the network's or the server's trouble, and the same address may give
+            its file another time.
     """
+
+    def __init__(self, text: str, again: bool = False) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,16 @@ PATIENCE = Patience()
 
 
 class Refused(Exception):
-    """Why an answer is not taken."""
+    """Why an answer is not taken, and whether another may be, later."""
+
+    def __init__(self, reason: str, again: bool = False) -> None:
+        super().__init__(reason)
+        self.again = again
 
 
-def failure(url: str, why: str) -> AddressError:
+def failure(url: str, why: str, again: bool) -> AddressError:
     # Parts of the reason can be a server's own words.
-    return AddressError(f"{shown(url)}: {one_line(why)}")
+    return AddressError(f"{shown(without_secrets(url))}: {one_line(why)}", again)
 
 
 def check_answer(response: Any, limit: int) -> None:
@@ -60,16 +74,18 @@ def check_answer(response: Any, limit: int) -> None:
     if not 200 <= status < 300:
         # The standard's words for the status: the server's own could be anything.
         words = f" ({responses[status]})" if status in responses else ""
-        advice = "try again later" if status == 429 or status >= 500 else "check the address"
-        raise Refused(f"the server answers {status}{words}; {advice}")
+        again = status in WAIT_AND_ASK_AGAIN or status >= 500
+        advice = "try again later" if again else "check the address"
+        raise Refused(f"the server answers {status}{words}; {advice}", again)
     declared = response.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_long(limit)
 
 
 def too_long(limit: int) -> Refused:
-    size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit} bytes"
-    return Refused(f"it is longer than {size}; use a smaller picture, or save it and name the file")
+    return Refused(
+        f"it is longer than {size_of(limit)}; use a smaller picture, or save it and name the file"
+    )
 
 
 def read_answer(
@@ -118,22 +134,36 @@ def read_answer(
     return body
 
 
-def reason(error: Exception, patience: Patience) -> str:
-    """What went wrong with an address, in words."""
-    from urllib3.exceptions import IncompleteRead, ProtocolError
+def reason(url: str, error: Exception, patience: Patience) -> Refused:
+    """What went wrong with an address, in words, and whether a later try may go better."""
+    from ssl import SSLCertVerificationError
+
+    from urllib3.exceptions import DecodeError, IncompleteRead, ProtocolError
 
     if isinstance(error, Refused):
-        return str(error)
+        return error
     if isinstance(error, (IncompleteRead, ProtocolError)):
-        return "the connection broke before the end; try again"
+        return Refused("the connection broke before the end; try again", again=True)
     failed = network_failure(error, Waits(patience.connect, patience.read), begun=False)
     # An address that is none at all is a ValueError.
-    wait = failed.again and not isinstance(error, ValueError)
-    advice = "try again later" if wait else "check the address"
-    text = str(failed).strip().rstrip(".")
+    wrong = isinstance(error, (ValueError, DecodeError)) or any(
+        isinstance(cause, SSLCertVerificationError) for cause in causes(error)
+    )
+    if wrong:
+        advice = "check the address"
+    else:
+        advice = "try again later" if failed.again else "check the address and the network"
+    text = scrubbed(str(failed)).strip().rstrip(".")
+    if wrong and without_secrets(url) != url:  # whatever part of it they quote
+        text = "it is no sound address"
     if text.startswith("<"):  # urllib3 1 puts the connection's repr first
         text = text.rpartition("] ")[2]
-    return f"can't be fetched: {text}; {advice}"
+    return Refused(f"can't be fetched: {text}; {advice}", again=not wrong)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is one to fetch, and no path."""
+    return text.lower().startswith(("http://", "https://"))
 
 
 def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
@@ -149,7 +179,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
         OSError, ValueError: the local file can't be opened.
     """
     url = str(url_or_path)
-    if not url.lower().startswith(("http://", "https://")):
+    if not is_address(url):
         return open(local(url_or_path), "rb")
     from urllib3.exceptions import HTTPError
 
@@ -172,9 +202,10 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
         given_up.set()
     result = outcome[0] if outcome else None
     if result is None:
-        raise failure(url, f"it has not come within {patience.total:g} s")
+        raise failure(url, f"it has not come within {patience.total:g} s", again=True)
     if isinstance(result, (Refused, OSError, HTTPError, ValueError)):  # requests' are OSErrors
-        raise failure(url, reason(result, patience)) from None
+        why = reason(url, result, patience)
+        raise failure(url, str(why), why.again) from None
     if isinstance(result, BaseException):
         raise result
     return result

@@ -4,11 +4,22 @@ For machines whose compute nodes have no network: fetch on one that has, verify 
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import store
-from .console import Parser, Unheard, add_version, leave_stdout, note, require, say, shown
+from .console import (
+    Parser,
+    Unheard,
+    add_version,
+    leave,
+    note,
+    open_streams,
+    require,
+    say,
+    shown,
+)
 from .download import human_size
 from .place import at_home
 from .store import Card, CheckpointError
@@ -150,8 +161,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         argv: the arguments, those of the process if None.
         prog: what the messages call the program, the file's name if None.
     """
-    args = parse(argv, prog)
+    open_streams()
     try:
+        args = parse(argv, prog)
         if args.command == "fetch":
             require(prog or "checkpoints", "requests", "tqdm", "filelock")
             status = fetch(args.names)
@@ -167,7 +179,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         note("interrupted; the next fetch goes on where this one stopped")
         return 130
     except BrokenPipeError:
-        leave_stdout()
+        leave(sys.stdout)
         return 1
     except Unheard as error:
         note(str(error))

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from importlib.util import find_spec
-from typing import NoReturn, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
 from .version import __version__
 
@@ -19,7 +19,15 @@ def escaped(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the command in one line, without the usage."""
+    """Says what is wrong with the command in one line, without the usage.
+
+    Raises:
+        BrokenPipeError, Unheard: as `say`, of what there is to say on stdout.
+    """
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        said = message.removesuffix("\n")
+        say(said) if file is sys.stdout else note(said)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{escaped(f'{self.prog}: {message}')}\n")
@@ -56,9 +64,30 @@ def write_line(text: str, file: TextIO | None) -> None:
         file.flush()
 
 
+def open_streams() -> None:
+    """Opens stdin, stdout and stderr on nothing where who started the program has closed them.
+
+    The first thing that a program does: a file that is opened while they are closed gets the number
+    of one of them, and what a library says there goes into the file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+            os.set_inheritable(null, True)
+        # A stdin that is None tells who reads it that there is none.
+        if number and getattr(sys, name) is None:
+            stream = open(number, "w", errors="backslashreplace", closefd=False)
+            setattr(sys, name, stream)
+
+
 def note(text: str) -> None:
-    """Says a line on stderr, at once."""
-    write_line(escaped(text), sys.stderr)
+    """Says a line on stderr, at once. Where nobody can hear it, it is left unsaid."""
+    try:
+        write_line(escaped(text), sys.stderr)
+    except OSError:
+        leave(sys.stderr)
 
 
 def mention(text: str) -> None:
@@ -79,7 +108,7 @@ def say(text: object) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        leave_stdout()
+        leave(sys.stdout)
         raise Unheard(f"can't write to stdout: {error.strerror or error}") from None
 
 
@@ -105,9 +134,9 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-def leave_stdout() -> None:
-    """Lets Python, which flushes once more at its exit, write stdout to nowhere.
+def leave(stream: IO[str]) -> None:
+    """Lets Python, which flushes once more at its exit, write stdout or stderr to nowhere.
 
     For a program whose reader has read enough, `... | head`, or whose stdout is a full disk.
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -182,6 +182,11 @@ def add_run(parser: Parser, script: Script) -> None:
         help="leave out the images that are there, whole, and made with the same settings",
     )
     group.add_argument(
+        "--no-clobber",
+        action="store_true",
+        help="leave out the images whose file is there, whatever it is",
+    )
+    group.add_argument(
         "--no-metadata",
         action="store_true",
         help="leave out of the images how they were made",

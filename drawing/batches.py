@@ -1,13 +1,13 @@
 """Orders to single pictures, and those to batches."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .job import Job
 from .label import label
-from .naming import paths
 from .request import BadLine, Order
+from .series import Series, Taken
 from .shell import RunError, UserError
 
 AHEAD = 64  # as many batches of orders are read ahead to find company for a job
@@ -35,6 +35,18 @@ class Task:
         return self.order.job.with_seed(self.seed)
 
 
+def of_order(order: Order, first: int, taken: Taken) -> Iterator[Task]:
+    """The pictures of an order, from the run's number `first` on.
+
+    Raises:
+        UserError: the names of its files can't be. Of few pictures before there is any.
+    """
+    places = taken.places(order.output, order.n, order.job.seed, first, label(order.job))
+    for k in range(order.n):
+        path = taken.check(places, first + k) if isinstance(places, Series) else places[k]
+        yield Task(order, order.job.seed + k, path, first + k)
+
+
 def single(
     orders: Iterable[Order | BadLine | None],
     refuse: Callable[[str | None, UserError | RunError], None],
@@ -47,7 +59,7 @@ def single(
     Args:
         refuse: called with an order that can't be, by its line.
     """
-    taken: dict[str, int] = {}
+    taken = Taken()
     first = 0
     for order in orders:
         if order is None:
@@ -57,13 +69,9 @@ def single(
             first += 1
         else:
             try:
-                words = label(order.job)
-                places = paths(order.output, order.n, order.job.seed, first, taken, words)
+                yield from of_order(order, first, taken)
             except UserError as error:
                 refuse(order.line, error)
-                places = []
-            for k, path in enumerate(places):
-                yield Task(order, order.job.seed + k, path, first + k)
             first += order.n
 
 
@@ -81,7 +89,7 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
             yield from waiting.values()
             waiting.clear()
             continue
-        key = task.order.job.batch_key
+        key = task.order.batch_key
         batch = waiting.setdefault(key, [])
         batch.append(task)
         if len(batch) == size:
@@ -89,3 +97,15 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
         elif sum(map(len, waiting.values())) >= AHEAD * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()
+
+
+def in_parts(batches: Iterable[Sequence[Task]], size: int) -> Iterator[list[Sequence[Task]]]:
+    """Batches in rows of at least so many pictures, the last perhaps of fewer."""
+    part: list[Sequence[Task]] = []
+    for batch in batches:
+        part.append(batch)
+        if sum(map(len, part)) >= size:
+            yield part
+            part = []
+    if part:
+        yield part

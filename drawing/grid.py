@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from checkpoints.console import shown
+from checkpoints.local import read_file
 
 from . import output
 from .metadata import decode
@@ -51,7 +52,7 @@ def open_image(path: Path) -> Image.Image:
         UserError: it can't be read or is not whole.
     """
     try:
-        image = decode(path.read_bytes())
+        image = decode(read_file(path))
     except OSError as error:
         raise UserError(f"can't read {shown(path)}: {error.strerror or error}") from None
     if image is None:

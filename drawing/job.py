@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from checkpoints import store
+from checkpoints.public import scrubbed, without_secrets
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
 from .limits import LARGEST, NUMBERS, SIDE
-from .prompts import parse_prompt
+from .prompts import parse_prompt, write_prompt
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
 from .shell import UserError
 
@@ -108,7 +109,9 @@ class Job:
         return *values.values(), self.init is not None, self.asks_clip, many
 
     def command(self) -> str:
-        """A line for a shell that makes just this picture."""
+        """A line for a shell that makes just this picture, for who knows the secrets that are left
+        out of its addresses.
+        """
         line = [f"./{self.script}.py", "--model", self.model, "--steps", str(self.steps)]
         script, card = SCRIPTS[self.script], store.cards()[self.model]
         usual = {**script.defaults, "size": (card.side, card.side), "clip": card.clip or GUIDE}
@@ -127,12 +130,15 @@ class Job:
         if self.size != usual["size"]:
             line += ["--size", *map(str, self.size)]
         if self.images:
-            line += ["--images", *self.images]
+            parsed = [parse_prompt(image, self.prompt_weight) for image in self.images]
+            public = [(without_secrets(path), weight) for path, weight in parsed]
+            line += ["--images", *(write_prompt(*one, self.prompt_weight) for one in public)]
+        init = None if self.init is None else without_secrets(self.init)
         if script is CFG_MODIFY_IMAGE:
-            line += ["--max-timestep", repr(self.max_timestep), "--", str(self.init)]
+            line += ["--max-timestep", repr(self.max_timestep), "--", str(init)]
             return shlex.join([*line, *self.prompts])
-        if self.init is not None:
-            line += ["--init", self.init, "--starting-timestep", repr(self.starting_timestep)]
+        if init is not None:
+            line += ["--init", init, "--starting-timestep", repr(self.starting_timestep)]
         line += ["--seed", str(self.seed), "-n", "1"]
         return shlex.join([*line, "--", *self.prompts] if self.prompts else line)
 
@@ -274,7 +280,7 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     """One prompt or several as a tuple."""
     found = (value,) if isinstance(value, str) else value
     if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
-        raise JobError(f"{name}: {value!r} is neither a text nor a list of texts")
+        raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
     for text in found:
         if not parse_prompt(text)[0].strip():
             raise JobError(f"{name}: {text!r} {NOTHING[name]}, or leave it out")

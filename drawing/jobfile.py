@@ -24,13 +24,20 @@ from .shell import MANY, UserError, whole_number
 STDIN = "-"
 IDLE = 0.05  # seconds without a line after which there are none at this moment
 CHUNK = 1 << 16
+LONGEST = 1 << 24  # bytes of a line
 COUNT = whole_number(1, MANY)
 
 
 def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
-    """The lines of a file; of a pipe None too, whenever no line has come for a moment."""
+    """The lines of a file; of a pipe None too, whenever no line has come for a moment.
+
+    Raises:
+        UserError: a line doesn't end.
+    """
     if is_regular(file):
-        yield from file
+        while line := file.readline(LONGEST + 1):
+            check_length(line)
+            yield line
         return
     # Past the buffer of the file, which would read ahead and hold up Ctrl-C.
     pipe, rest = file.fileno(), b""
@@ -43,8 +50,22 @@ def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
             break
         *lines, rest = (rest + part).split(b"\n")
         yield from lines
+        check_length(rest)
     if rest:
         yield rest
+
+
+def check_length(line: bytes) -> None:
+    """Raises UserError for a line that nobody has written as a job."""
+    if len(line) > LONGEST:
+        raise UserError(f"--jobs: a line is longer than {LONGEST} bytes; name a file of jobs")
+
+
+def is_endless(file: BinaryIO) -> bool:
+    """Whether it is a device, other than a terminal and the one that holds nothing."""
+    found = os.fstat(file.fileno())
+    device = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    return device and not file.isatty() and not os.path.samestat(found, os.stat(os.devnull))
 
 
 def is_regular(file: BinaryIO) -> bool:
@@ -142,6 +163,9 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
             raise UserError(f"--jobs: {shown(path)}: {error.strerror}") from None
     if file is None:
         raise UserError("--jobs -: stdin is closed; name a file")
+    if is_endless(file):
+        file.close()
+        raise UserError(f"--jobs: {shown(path)}: it is a device, not a file")
     if not alone and not is_regular(file):
         file.close()
         why = "several processes have to read the same lines; name an ordinary file"

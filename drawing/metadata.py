@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from checkpoints.console import CONTROLS, escaped
+from checkpoints.local import read_file
 
 from .record import PROGRAM  # the JSON's key
 from .scripts import CLIP_SAMPLE
@@ -194,5 +195,5 @@ def read(path: Path) -> dict[str, Any] | None:
     Raises:
         OSError: the file can't be read.
     """
-    image = decode(Path(path).read_bytes())
+    image = decode(read_file(path))
     return None if image is None else record_in(image)

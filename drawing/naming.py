@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from string import Formatter
 
@@ -95,6 +97,20 @@ def check_place(pattern: str, path: Path, option: str = "--output") -> None:
         raise bad_pattern(pattern, why, option)
     if os.path.exists(path) and not os.path.isfile(path):
         raise bad_pattern(pattern, f"{shown(path)} is no ordinary file", option)
+
+
+def marks(path: str | Path) -> frozenset[object]:
+    """What a file is known by, under whatever name: two paths of one file have one in common."""
+    found: list[object] = [os.path.realpath(path)]
+    with suppress(OSError, ValueError):  # it isn't there
+        status = os.stat(path)
+        found.append((status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
+def all_marks(paths: Iterable[str | Path]) -> frozenset[object]:
+    """What any of these files is known by."""
+    return frozenset().union(*map(marks, paths))
 
 
 def check_file(option: str, name: str) -> Path:

@@ -15,7 +15,7 @@ from PIL import Image
 from checkpoints.console import shown
 
 from .metadata import MetadataError, decode, embedding, record_in
-from .naming import FORMATS, BadOutput, WriteFailed
+from .naming import FORMATS, BadOutput, WriteFailed, preview_of
 from .record import difference
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -26,6 +26,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Several machines may write to one folder, and a process is alive only where it runs.
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
+# What to say of numbers that came out and are none.
+NO_PICTURE = (
+    "the picture has numbers that are not finite, or enormous: a file of weights is damaged, or "
+    "the guidance scale or a prompt's weight too large, or the steps too few for the method"
+)
 
 
 LONGEST = 200  # bytes of a name to which a draft's can add its own
@@ -47,6 +52,17 @@ def followed(path: Path) -> Path:
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything where a file would be written."""
+    return os.path.lexists(followed(path))
+
+
+def remove_preview(path: Path) -> None:
+    """Removes the preview of an image, if there is one."""
+    with suppress(OSError):  # the name can be too long for there to be one
+        preview_of(path).unlink(missing_ok=True)
+
+
 def alive(pid: int) -> bool:
     """Whether the process may be running."""
     if os.name != "posix":
@@ -60,16 +76,21 @@ def alive(pid: int) -> bool:
     return True
 
 
-def sweep(folder: Path, names: Collection[str]) -> None:
+def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
     """Removes what killed processes of this machine left of files of these names in a folder.
+
+    Args:
+        others: of those of other names too, where it says that it is this machine's.
 
     Raises:
         OSError: the folder can't be listed.
     """
     names = {stem_of(name) for name in names}
     for entry in os.listdir(folder):
-        draft = DRAFT.fullmatch(entry)
-        if draft is None or draft[1] not in names or draft[2] not in (None, MACHINE):
+        draft = entry.endswith(".partial") and DRAFT.fullmatch(entry)
+        if not draft or draft[2] not in (None, MACHINE):
+            continue
+        if draft[1] not in names and not (others and draft[2]):
             continue
         pid = int(draft[3])
         if pid == os.getpid() or not alive(pid):
@@ -89,7 +110,7 @@ def prepare(paths: Iterable[Path]) -> None:
     for folder, names in folders.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder, names)
+            sweep(folder, names, others=True)
             # The longest name may be too long, and permission bits don't say what root may do.
             longest = folder / max(names, key=lambda name: len(os.fsencode(name)))
             with suppress(FileNotFoundError):
@@ -145,6 +166,7 @@ def write(
     path: Path,
     metadata: Mapping[str, Any] | None,
     advice: str = RESUMED,
+    swept: bool = False,
 ) -> None:
     """Writes an image beside its place and renames it into it.
 
@@ -153,6 +175,7 @@ def write(
         path: its suffix is the format. A symbolic link stays, and its file is written.
         metadata: its record, or None to write none.
         advice: what to say beside the reason if it can't be written.
+        swept: whether `prepare` has been there: to list a folder of very many takes its time.
 
     Raises:
         BadOutput: the record doesn't fit into a file of this format.
@@ -164,7 +187,8 @@ def write(
     place = followed(path)
     draft = draft_of(place, os.getpid())
     try:
-        sweep(place.parent, {place.name})
+        if not swept:
+            sweep(place.parent, {place.name})
         try:
             with open(draft, "xb") as file:
                 file.write(content)

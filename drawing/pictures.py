@@ -9,8 +9,11 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from checkpoints.address import CHUNK, LIMIT, PATIENCE, AddressError, Patience, fetch
+from checkpoints.address import PATIENCE, AddressError, Patience, fetch, is_address
 from checkpoints.console import one_line, shown
+from checkpoints.local import read_file
+from checkpoints.place import local
+from checkpoints.public import without_secrets
 
 ALL_16_BITS = 65535
 TURNS = {  # what undoes each EXIF orientation
@@ -25,7 +28,15 @@ TURNS = {  # what undoes each EXIF orientation
 
 
 class PictureError(OSError):
-    """An image prompt can't be had or used. Its text is the whole message, one line."""
+    """An image prompt can't be had or used. Its text is the whole message, one line.
+
+    Args:
+        again: whether it may be another time: the network failed, or the server.
+    """
+
+    def __init__(self, text: str, again: bool = False) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 class Refused(Exception):
@@ -34,7 +45,7 @@ class Refused(Exception):
 
 def failure(prompt: str | Path, why: str) -> PictureError:
     # Parts of the reason can be a file's own words.
-    return PictureError(f"{shown(prompt)}: {one_line(why)}")
+    return PictureError(f"{shown(without_secrets(str(prompt)))}: {one_line(why)}")
 
 
 def unopened(error: Exception) -> str:
@@ -168,15 +179,6 @@ def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image
     return cut
 
 
-def digest(file: BinaryIO) -> str:
-    """The SHA-256 of a file, which is then at its start again."""
-    sha256 = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        sha256.update(chunk)
-    file.seek(0)
-    return sha256.hexdigest()
-
-
 def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tuple[Image.Image, str]:
     """The RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
 
@@ -185,30 +187,27 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
 
     Args:
         url_or_path: the prompt.
-        patience: how long an address may take.
+        patience: how long an address may take, or a pipe.
 
     Raises:
         PictureError: it can't be opened, or is no image, or is truncated, damaged or too large.
     """
     try:
-        file = fetch(url_or_path, patience=patience)
+        if is_address(str(url_or_path)):
+            content = fetch(url_or_path, patience=patience).read()
+        else:
+            content = read_file(local(url_or_path), seconds=patience.total)
     except AddressError as error:
-        raise PictureError(str(error)) from None
+        raise PictureError(str(error), error.again) from None
     except (OSError, ValueError) as error:
         raise failure(url_or_path, unopened(error)) from None
     # For this call Pillow's limit of pixels is an error, and its other doubts are not printed.
-    with file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            # A pipe can't be rewound, as Pillow needs.
-            seekable = file if file.seekable() else io.BytesIO(file.read(LIMIT + 1))
-            sha256 = digest(seekable)
-            return decode(seekable), sha256
+            return decode(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
         except Refused as error:
             raise failure(url_or_path, str(error)) from None
         except UnidentifiedImageError:
-            seekable.seek(0)
-            raise failure(url_or_path, not_an_image(seekable.read(512))) from None
-        except OSError as error:
-            raise failure(url_or_path, unopened(error)) from None
+            raise failure(url_or_path, not_an_image(content[:512])) from None

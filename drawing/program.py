@@ -43,12 +43,16 @@ def request_of(options: dict[str, Any], script: Script) -> Request:
     jobs, again, grid = (options.pop(name) for name in ("jobs", "again", "grid"))
     keep = Keep(
         resume=options.pop("resume"),
+        clobber=not options.pop("no_clobber"),
         metadata=not options.pop("no_metadata"),
         preview=options.pop("preview"),
         grid=None if grid is None else check_file("--grid", grid),
     )
     if keep.resume and not keep.metadata:
         raise UserError("--resume needs what --no-metadata leaves out: how the images were made")
+    if keep.resume and not keep.clobber:
+        text = "--resume and --no-clobber: take one of the two; the former looks into the files"
+        raise UserError(text)
     if jobs is not None and again:
         raise UserError("--jobs and --again: take one of the two")
     options["script"] = script.name

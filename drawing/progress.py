@@ -24,7 +24,7 @@ class Progress:
 
     def __init__(self, images: int | None, tells: bool) -> None:
         self._images = images
-        self._finished = 0
+        self.finished = 0
         self._tells = tells and not is_quiet()
         self._bar: tqdm[NoReturn] | None = None
 
@@ -32,7 +32,7 @@ class Progress:
         """A batch of so many images is at a step, from 1 on."""
         if not (self._tells and sys.stderr.isatty()):
             return
-        first, last = self._finished + 1, self._finished + batch
+        first, last = self.finished + 1, self.finished + batch
         which = f"image {first}" if batch == 1 else f"images {first} to {last}"
         of = "" if self._images is None else f" of {self._images}"
         text = f"{which}{of}, step {step} of {steps}"
@@ -42,7 +42,7 @@ class Progress:
                 desc=text, total=self._images, bar_format=form, leave=False, file=sys.stderr
             )
         self._bar.set_description_str(text, refresh=False)
-        self._bar.update(self._finished + batch * step / steps - self._bar.n)
+        self._bar.update(self.finished + batch * step / steps - self._bar.n)
         if step in (1, steps):  # however soon after the last time
             self._bar.refresh()
 
@@ -52,13 +52,13 @@ class Progress:
         Args:
             seconds: how long it took, None if it was there already.
         """
-        self._finished += 1
+        self.finished += 1
         if self._bar is not None:
             self._bar.clear()
         say(path)
         if seconds is not None and self._tells and not sys.stderr.isatty():
             of = "" if self._images is None else f" of {self._images}"
-            note(f"image {self._finished}{of}: {path}, {seconds:.1f} s")
+            note(f"image {self.finished}{of}: {path}, {seconds:.1f} s")
 
     def close(self) -> None:
         """The run is over: takes the bar away."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoints.place import local
 
-from .shell import UserError
+from .shell import RunError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,6 +98,7 @@ def open_named(what: str, path: str) -> Opened:
 
     Raises:
         UserError: it can't be opened or is no picture.
+        RunError: the network fails.
     """
     from . import pictures  # imports Pillow
 
@@ -107,7 +108,9 @@ def open_named(what: str, path: str) -> Opened:
         advice = "; a text belongs to the prompts, before --images"
         named = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
         is_text = what == IMAGE_PROMPT and not named
-        raise UserError(f"{what} {error}{advice if is_text else ''}") from None
+        # Who asks again after a failure may have more luck; after a mistake not.
+        kind = RunError if error.again else UserError
+        raise kind(f"{what} {error}{advice if is_text else ''}") from None
 
 
 def open_subject(
@@ -120,6 +123,7 @@ def open_subject(
 
     Raises:
         UserError: one can't be opened or is no picture.
+        RunError: the network fails.
     """
     opened = []
     for prompt in images:

@@ -7,7 +7,7 @@ talk to each other.
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -40,6 +40,21 @@ class Rank:
     def share(self, batches: Iterable[T]) -> Iterator[T]:
         """Those that this rank draws."""
         return islice(batches, self.number, None, self.of)
+
+    def count(self, orders: Sequence[int], size: int) -> int | None:
+        """How many pictures are its share, None where that isn't known.
+
+        Args:
+            orders: how many there are of each order.
+            size: of a batch, the last of which may be smaller.
+        """
+        if self.of == 1:
+            return sum(orders)
+        if len(orders) > 1:  # whose batches may be of each alone
+            return None
+        whole, rest = divmod(orders[0], size)
+        own = len(range(self.number, whole, self.of))
+        return own * size + rest * (whole % self.of == self.number)
 
 
 def take_threads() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from checkpoints.public import without_secrets
+
 from .job import UNSAID, Job, JobError
 from .prompts import Subject, write_prompt
 from .scripts import CLIP_SAMPLE, SCRIPTS
@@ -55,7 +57,7 @@ class Sources:
 
 
 def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str, Any]:
-    """How one picture is made, ready for JSON.
+    """How one picture is made, ready for JSON. Of addresses it has no passwords and the like.
 
     Args:
         subject: the job's prompts, opened.
@@ -64,7 +66,7 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
     width, height = job.size
     init = None
     if subject.init is not None:
-        init = {"image": subject.init.path, "sha256": subject.init.sha256}
+        init = {"image": without_secrets(subject.init.path), "sha256": subject.init.sha256}
     return {
         "program": PROGRAM,
         "version": sources.version,
@@ -72,7 +74,7 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
         "script": job.script,
         "prompts": [{"text": text, "weight": weight} for text, weight in subject.texts],
         "images": [
-            {"image": image.path, "weight": image.weight, "sha256": image.sha256}
+            {"image": without_secrets(image.path), "weight": image.weight, "sha256": image.sha256}
             for image in subject.images
         ],
         "model": job.model,

@@ -1,6 +1,5 @@
 """What a person asks for: jobs and where their pictures go, and how and where to draw them."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from checkpoints.place import local
 
 from .job import Job
 from .limits import LAST_SEED
+from .naming import all_marks
 from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
 
@@ -37,19 +37,23 @@ class Order:
         """The job's prompts, opened once.
 
         Raises:
-            UserError: one can't be opened.
+            UserError, RunError: one can't be opened, or fetched.
         """
         return open_subject(
             self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight
         )
 
     @cached_property
-    def inputs(self) -> frozenset[Path]:
-        """The real paths of the pictures that the job is given, as far as they are files."""
+    def batch_key(self) -> tuple[object, ...]:
+        """The job's, which is asked for with each picture."""
+        return self.job.batch_key
+
+    @cached_property
+    def inputs(self) -> frozenset[object]:
+        """What the pictures that the job is given are known by, as far as they are files."""
         names = [parse_prompt(image)[0] for image in self.job.images]
         names += [] if self.job.init is None else [self.job.init]
-        places = [local(name) for name in names]
-        return frozenset(Path(os.path.realpath(one)) for one in places if "\0" not in str(one))
+        return all_marks(local(name) for name in names if "\0" not in name)
 
     def __post_init__(self) -> None:
         """
@@ -101,7 +105,8 @@ class Keep:
     """What to keep of a run.
 
     Args:
-        resume: leave out the images that are there already.
+        resume: leave out the images that are there already and of the same settings.
+        clobber: write over files that are there; otherwise their images are left out.
         metadata: write into the images how they were made.
         preview: show images that are being drawn every so many steps; 0: about once a second;
             None: not at all.
@@ -109,6 +114,7 @@ class Keep:
     """
 
     resume: bool = False
+    clobber: bool = True
     metadata: bool = True
     preview: int | None = None
     grid: Path | None = None

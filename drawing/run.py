@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Any
 from checkpoints.console import mention, note, say, shown
 
 from . import output
-from .batches import Task, in_batches, single
+from .batches import Task, in_batches, in_parts, single
 from .memory import memory_advice
-from .naming import WriteFailed, bad_pattern, check_place, preview_of
+from .naming import WriteFailed, bad_pattern
+from .places import Places, check_inputs, check_names
 from .progress import Progress
 from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .record import Sources, record
-from .request import Request
-from .shell import RunError, UserError, clean_up_on_interrupt
-from .weights import Hashes, check_files
+from .request import Order, Request
+from .series import FEW
+from .shell import RunError, UserError, clean_up_on_interrupt, listed
+from .weights import Hashes
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from diffusion.guidance import Callback
 
     from .studio import Studio
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names in a row, no more than so many of them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class Run:
@@ -53,7 +51,7 @@ class Run:
         self.refused: dict[str, bool] = {}
         self.tells = rank.reports  # whether it is for this rank to say what was refused
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
-        self.prepared: set[Path] = set()  # folders
+        self.places = Places(request.sources, self.keep.grid)
         self.told: set[str] = set()
         self._studio: Studio | None = None
 
@@ -103,23 +101,14 @@ class Run:
 
     def tasks(self) -> Iterator[Task | None]:
         """All pictures of all ranks, checked as far as the names of their files go."""
-        sources = {path.resolve() for path in self.request.sources}
-        grid = self.keep.grid and self.keep.grid.resolve()
         for task in single(self.request.orders, self.refuse):
-            for doubt in () if task is None else task.order.doubts:
-                self.once(doubt, note)
-            if task is not None and (sources or grid or task.order.inputs):
-                where = task.path.resolve()
-                if where in sources or where in task.order.inputs:
-                    what = "what --again draws again" if where in sources else "a picture to use"
-                    why = f"{shown(task.path)} is {what}; give another name"
+            if task is not None:
+                for doubt in task.order.doubts:
+                    self.once(doubt, note)
+                if why := self.places.why_not(task):
                     self.refuse(task.order.line, bad_pattern(task.order.output, why))
                     continue
-                if where == grid:
-                    why = f"{shown(task.path)} is the contact sheet's name; give another name"
-                    self.refuse(task.order.line, bad_pattern(task.order.output, why))
-                    continue
-                if grid:
+                if self.keep.grid is not None:
                     self.paths.append(task.path)
             yield task
 
@@ -128,16 +117,10 @@ class Run:
 
         Raises:
             UserError: a file is not there, or can't be used or written.
+            RunError: a picture can't be fetched, or another process draws one of these.
         """
-        orders = {id(task.order): task.order for task in tasks}.values()
-        for order in orders:
-            check_files(order.job)
-        for task in tasks:
-            check_place(task.order.output, task.path)
-        output.prepare(task.path for task in tasks if task.path.parent not in self.prepared)
-        self.prepared |= {task.path.parent for task in tasks}
-        for order in orders:
-            _ = order.subject  # opens it
+        self.places.prepare(tasks)
+        check_inputs({id(task.order): task.order for task in tasks}.values())
 
     def record(self, task: Task) -> dict[str, Any]:
         """How a picture is made; waits for the hashes of its weights."""
@@ -146,20 +129,28 @@ class Run:
         sources = Sources(*hashes, version("torch"))
         return record(job, task.order.subject, sources, task.index)
 
+    def is_kept(self, path: Path) -> bool:
+        """Whether a file is there and isn't to be written over."""
+        return not self.keep.clobber and output.is_there(path)
+
     def done(self, tasks: Sequence[Task]) -> set[int]:
         """Which pictures are there already and can be left out, by number.
+
+        With `--no-clobber` these are all that are there.
 
         Raises:
             RunError: a file of weights can't be had.
             UserError: a record doesn't fit into its file, or a file is there that is another's.
         """
-        for last in {id(task.order): task for task in tasks}.values():
+        there = {task.index for task in tasks if self.is_kept(task.path)}
+        left = (task for task in tasks if task.index not in there)
+        for last in {id(task.order): task for task in left}.values():
             self.studio().check(last.order.job)
             self.studio().files(last.order.job)
             if self.keep.metadata:
                 output.check_room(last.path, partial(self.record, last))
         if not self.keep.resume:
-            return set()
+            return there
         return {task.index for task in tasks if output.is_done(task.path, self.record(task))}
 
     def draw(self, batch: Sequence[Task], done: set[int], progress: Progress) -> None:
@@ -173,7 +164,8 @@ class Run:
         jobs, subjects = [task.job for task in batch], [task.order.subject for task in batch]
         begun = time.monotonic()
         with ExitStack() as stack:
-            pictures = []
+            pictures: Sequence[Image | None] = []
+            broken = []
             if not done.issuperset(task.index for task in batch):
                 studio = self.studio()
                 self.once(f"Using device: {studio.device}", mention)
@@ -197,17 +189,23 @@ class Run:
                     clean_up_on_interrupt()
                     if self.keep.metadata:  # while the first is drawn: loading it would hold up
                         self.hashes.start(studio.files(jobs[0]))
-                    pictures = studio.draw_batch(jobs, subjects, watch, disable=True)
+                    pictures = studio.draw_each(jobs, subjects, watch, disable=True)
             seconds = (time.monotonic() - begun) / len(batch)
             for i, task in enumerate(batch):
-                if task.index in done:
-                    with suppress(OSError):  # its name can be too long for there to be one
-                        preview_of(task.path).unlink(missing_ok=True)  # of a run that was killed
+                # It may have come in the meantime.
+                if task.index in done or self.is_kept(task.path):
+                    output.remove_preview(task.path)  # of a run that was killed
                     progress.is_there(task.path)
                     continue
+                if (picture := pictures[i]) is None:
+                    broken.append(task)
+                    continue
                 made = self.record(task) if self.keep.metadata else None
-                output.write(pictures[i], task.path, made)
+                output.write(picture, task.path, made, swept=True)
                 progress.is_there(task.path, seconds)
+        for task in broken:  # when those beside it are written
+            error = RunError(f"{shown(task.path)}: {output.NO_PICTURE}")
+            self.refuse(task.order.line, error, own=True)
 
     def drawable(self, batch: Sequence[Task]) -> tuple[list[Task], set[int]]:
         """What of a batch of lines can be drawn, and which of that is there already."""
@@ -239,16 +237,27 @@ class Run:
                 except (UserError, RunError) as error:
                     for task in tasks:
                         self.refuse(task.order.line, error, own=True)
+                self.places.release()
 
-    def draw_all(self, batches: Sequence[Sequence[Task]]) -> None:
-        """Draws what a command asks for, all of which is checked before anything is loaded."""
-        tasks = [task for batch in batches for task in batch]
-        self.check(tasks)
-        done = self.done(tasks)
-        progress = Progress(len(tasks), self.rank.reports)
+    def draw_all(self, batches: Iterable[Sequence[Task]]) -> None:
+        """Draws what a command asks for. Before anything of it is loaded it is checked; of very
+        many pictures a part, and each further part before that is drawn.
+        """
+        orders = [order for order in self.request.orders if isinstance(order, Order)]
+        check_names(orders)
+        check_inputs(orders)
+        n = self.rank.count([order.n for order in orders], self.how.batch_size)
+        progress = Progress(n, self.rank.reports)
         with closing(progress):
-            for batch in batches:
-                self.draw(batch, done, progress)
+            for part in in_parts(batches, FEW):
+                tasks = [task for batch in part for task in batch]
+                self.check(tasks)
+                if not progress.finished:  # who asks for the same again is told at once
+                    self.places.keep(tasks[0].path)
+                done = self.done(tasks)
+                for batch in part:
+                    self.draw(batch, done, progress)
+                self.places.release()
 
     def go(self) -> None:
         """Draws everything.
@@ -257,15 +266,14 @@ class Run:
             RunError, UserError: something can't be drawn.
         """
         if self.keep.grid is not None:
-            if self.keep.grid.resolve() in {path.resolve() for path in self.request.sources}:
-                why = "--again takes an image from there; give another name"
-                raise bad_pattern(str(self.keep.grid), why, "--grid")
             output.prepare([self.keep.grid])
+            if self.rank.reports:
+                self.places.keep(self.keep.grid)
         batches = self.rank.share(in_batches(self.tasks(), self.how.batch_size))
         if self.lines:
             self.draw_lines(batches)
         else:
-            self.draw_all(list(batches))
+            self.draw_all(batches)
         incomplete = wait_for_all(self.rank, bool(self.refused))
         if self.refused and self.tells:
             text = f"not drawn: {listed(list(self.refused))}"
@@ -274,7 +282,8 @@ class Run:
         if self.keep.grid is not None and self.rank.reports and not incomplete:
             from .grid import write_sheet
 
-            write_sheet(self.paths, self.keep.grid)
+            if not self.is_kept(self.keep.grid):
+                write_sheet(self.paths, self.keep.grid)
             say(self.keep.grid)
 
 
@@ -285,4 +294,6 @@ def run(request: Request) -> None:
         RunError, UserError: something can't be drawn.
     """
     take_threads()
-    Run(request, this_rank()).go()
+    one = Run(request, this_rank())
+    with closing(one.places):
+        one.go()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
-from checkpoints.console import Unheard, leave_stdout, note, require
+from checkpoints.console import Unheard, leave, note, open_streams, require
 
 from .threads import wait_briefly
 
@@ -67,8 +67,17 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
     return parse
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a row, no more than so many of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:
-    """The first thing that a program does: Ctrl-C is quiet, and what it needs is there."""
+    """The first thing that a program does: its streams are open, Ctrl-C is quiet, and what it needs
+    is there.
+    """
+    open_streams()
     signal.signal(signal.SIGINT, leave_at_once)
     wait_briefly()
     require(program, *modules)
@@ -127,7 +136,7 @@ def exit_status(program: str, run: Callable[[], None]) -> int:
         note(f"{program}: {error}")
         return 1
     except BrokenPipeError:
-        leave_stdout()
+        leave(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

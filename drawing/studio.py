@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from checkpoints import store, tensors
+from checkpoints import store
 from checkpoints.console import note
 from CLIP import clip
 from CLIP import prompts as clip_prompts
 from CLIP.model import CLIP
-from compute import compilation, convolution
-from compute.blank import blank
 from compute.kept import keep_nothing
 from diffusion import get_model, noise, utils
 from diffusion.models.blocks import use_checkpointing
@@ -23,7 +20,10 @@ from diffusion.models.blocks import use_checkpointing
 from . import known
 from .devices import pick_device
 from .draw import Aim, Models, cutouts_of, sample, times
+from .estimate import check_batch
 from .job import Job
+from .loading import compile_models, load_model
+from .output import NO_PICTURE
 from .pictures import resize_and_center_crop
 from .prompts import (
     Subject,
@@ -34,55 +34,13 @@ from .prompts import (
     open_subject,
 )
 from .scripts import CLIP_SAMPLE
-from .shell import RunError, UserError
+from .shell import RunError
 from .weights import Files, find_files
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
-
-
-def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:
-    """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
-
-    Args:
-        name: the model's.
-        checkpoint: its file, where that isn't the published or shipped one.
-        device: where to, or its name.
-
-    Raises:
-        checkpoints.store.CheckpointError: its file can't be had or used.
-    """
-    device = torch.device(device)
-    path = Path(checkpoint) if checkpoint else store.obtain(name)
-    with blank():
-        model: nn.Module = get_model(name)()
-    tensors.load_into(model, tensors.read(path), path)
-    model = model.eval().requires_grad_(False)
-    if device.type == "cpu" and convolution.can_pack():
-        return convolution.pack(model.float())
-    model = model.half() if device.type == "cuda" else model.float()
-    return model.to(device).to(memory_format=torch.channels_last)
-
-
-def compile_models(models: Models, device: torch.device) -> Models:
-    """The models compiled where that gains anything.
-
-    On a CPU our convolutions are faster than those that the compiler would put in their place.
-
-    Raises:
-        UserError: there is no compiler.
-    """
-    if device.type != "cuda":
-        note(f"--compile left out: sampling on {device.type} gains nothing by it")
-        return models
-    try:
-        compilation.require_compiler()
-    except compilation.CompilerError as error:
-        raise UserError(f"--compile: {error}") from None
-    if models.clip is not None:
-        encode_image = compilation.compiled(models.clip.encode_image)
-        setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method
-    return Models(compilation.compiled(models.model), models.clip)
+# Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
+LARGEST = 2.0**23
 
 
 class Studio:
@@ -113,6 +71,8 @@ class Studio:
         self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
         self._told: set[tuple[str, str]] = set()  # the texts of models, which were looked at
+        self._fitting: set[tuple[object, ...]] = set()  # batches, of which one was checked
+        self._kept = 0.0
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
         self._encode_texts = lru_cache(TEXTS)(self._encode_new_texts)
 
@@ -253,6 +213,27 @@ class Studio:
     ) -> list[Image]:
         """The pictures of jobs of one `batch_key`, drawn together.
 
+        Args, raises:
+            As `draw_each`.
+            RunError: one came out as no picture.
+        """
+        pictures = self.draw_each(jobs, subjects, callback, disable=disable)
+        sound = [picture for picture in pictures if picture is not None]
+        if len(sound) < len(pictures):
+            raise RunError(NO_PICTURE)
+        return sound
+
+    def draw_each(
+        self,
+        jobs: Sequence[Job],
+        subjects: Sequence[Subject],
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        disable: bool | None = None,
+    ) -> list[Image | None]:
+        """The pictures of jobs of one `batch_key`, drawn together; None for those whose numbers are
+        no picture's.
+
         Args:
             subjects: their opened prompts.
             callback: called at each step as the samplers do.
@@ -264,16 +245,22 @@ class Studio:
         """
         if len({job.batch_key for job in jobs}) > 1:
             raise ValueError("jobs of one batch have model, method, steps, eta and more in common")
+        models, few = self.load(jobs[0]), FEW_CUTOUTS if self._checkpointing else None
+        if not self._compile and (key := (*jobs[0].batch_key, len(jobs))) not in self._fitting:
+            # On a CPU what the largest of the batches so far has had is kept for the next.
+            like = self.aim(jobs[:1], subjects[:1])
+            need = check_batch(len(jobs), jobs[0], models, like, few, self._cfg_batch, self._kept)
+            self._kept = max(self._kept, need)
+            self._fitting.add(key)
         drawn = sample(
             jobs,
-            self.load(jobs[0]),
+            models,
             self.aim(jobs, subjects),
             callback,
-            cutouts_at_once=FEW_CUTOUTS if self._checkpointing else None,
+            cutouts_at_once=few,
             rows_at_once=self._cfg_batch,
             disable=disable,
         )
-        if not drawn.isfinite().all():
-            text = "the picture has numbers that are not finite: a file of weights is damaged"
-            raise RunError(f"{text}, or the guidance scale too large")
-        return [utils.to_pil_image(x) for x in drawn]
+        # NaN is not below anything either.
+        sound = (drawn.abs() < LARGEST).flatten(1).all(1).tolist()
+        return [utils.to_pil_image(x) if good else None for x, good in zip(drawn, sound)]

@@ -32,6 +32,7 @@ class Served:
         declared: the length to declare, if not the true one. With 0 none is declared.
         total: the total that a Content-Range declares, if not the true one.
         content_type: as it says.
+        authorization: what a request has to say, or it is refused with 401.
         requests: what was asked: the Range and If-Range headers of each request.
     """
 
@@ -48,6 +49,7 @@ class Served:
     declared: int | None = None
     total: int | None = None
     content_type: str = "application/octet-stream"
+    authorization: str | None = None
     requests: list[tuple[str | None, str | None]] = field(default_factory=list)
 
 
@@ -61,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(404)
         asked, condition = self.headers["Range"], self.headers["If-Range"]
         served.requests.append((asked, condition))
+        if served.authorization not in (None, self.headers["Authorization"]):
+            return self.refuse(401)
         if served.statuses:
             return self.refuse(served.statuses.pop(0))
         start, size = 0, len(served.content)

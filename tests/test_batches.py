@@ -1,7 +1,9 @@
 """Batches of images: where they go, what they carry, how a run is resumed."""
 
 import json
+import os
 import random
+import re
 import resource
 import shlex
 import subprocess
@@ -163,13 +165,43 @@ def test_a_full_disk_ends_with_a_message(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_out_of_memory_says_what_would_help(tmp_path):
-    many = ("a", *QUICK, "-n", "200000", "-bs", "200000", "-cs", "1")
+@pytest.mark.parametrize("scale", [0, 1])
+def test_a_batch_too_large_is_told_before_it_is_begun(tmp_path, scale):
+    many = ("a", *QUICK, "-n", "200000", "-bs", "200000", "-cs", str(scale))
     done = limited(*many, cwd=tmp_path, limit=(resource.RLIMIT_AS, 8 * 2**30))
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    told = re.fullmatch(
+        r"clip_sample.py: --batch-size 200000: it would take about \d+ GB of memory, and "
+        r"[\d.]+ GB are free; take --batch-size (\d+), or less",
+        last,
+    )
+    assert told, last
+    assert (8 if scale else 200) < int(told[1]) < (600 if scale else 9000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_of_memory_says_what_would_help(tmp_path):
+    """Where the memory is another's by then."""
+    code = (
+        "import sys, clip_sample; from drawing import estimate\n"
+        "estimate.available = lambda _: None\n"
+        "sys.exit(clip_sample.main(sys.argv[1:]))"
+    )
+    many = ("a", *QUICK, "-n", "1000", "-bs", "1000", "-cs", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *many],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30)),
+    )
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
     advice = "what would help: a smaller --batch-size, --checkpointing, --clip-guidance-scale 0"
-    assert last == f"clip_sample.py: out of memory on cpu; {advice}"
+    assert last.endswith(f": out of memory on cpu; {advice}"), last
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ from conftest import run_python
 
 from diffusion.models.blocks import ConvBlock
 from drawing.draw import Models
-from drawing.studio import compile_models
+from drawing.loading import compile_models
 
 CUDA = torch.device("cuda")  # nothing is put there
 

@@ -22,7 +22,7 @@ from diffusion.methods import METHODS, STOCHASTIC
 from diffusion.models.blocks import Style, unet, use_checkpointing
 from drawing.draw import Aim, Models, sample
 from drawing.job import Job
-from drawing.studio import load_model
+from drawing.loading import load_model
 
 HALF, FULL = torch.float16, torch.float32
 COPIES = ("aten._to_copy.default", "aten.copy_.default")

@@ -12,7 +12,7 @@ from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
 from drawing.draw import Models
-from drawing.studio import load_model
+from drawing.loading import load_model
 
 CASES = json.loads((DATA / "e2e" / "e2e.json").read_text())
 

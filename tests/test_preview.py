@@ -27,7 +27,7 @@ from drawing import grid
 from drawing.naming import preview_of
 from drawing.preview import Preview
 from drawing.progress import Progress
-from drawing.run import listed
+from drawing.shell import listed
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "-cs", "0")
 

@@ -1,19 +1,24 @@
 """The Python API: a Job, a Studio, a picture."""
 
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import script
 import torch
 from conftest import ROOT, run_python
 from PIL import Image
 
 from diffusion import noise
+from diffusion.methods import METHODS
 from drawing import Job, Studio
 from drawing.prompts import open_subject
 from drawing.shell import RunError, UserError
 
 QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
+CFG = {"model": "emoji_64", "method": "ddim", "steps": 1}
 PICTURE = str(ROOT / "tests" / "data" / "e2e" / "prompt.png")
 
 
@@ -80,12 +85,50 @@ def test_what_goes_wrong(studio, tmp_path):
         Studio("abacus")
     with pytest.raises(UserError, match="image prompt none.png: there is no such file"):
         studio.draw(Job(images="none.png", **QUICK))
-    with pytest.raises(RunError, match="numbers that are not finite: a file of weights is damaged"):
-        studio.draw(Job("a", **QUICK | {"clip_guidance_scale": 1e30, "steps": 4}))
     broken = tmp_path / "broken.pth"
     broken.write_text("")
     with pytest.raises(RunError, match="broken.pth: the file is empty"):
         studio.draw(Job("a", checkpoint=str(broken), **QUICK))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_guidance_scale_too_large_gives_no_picture(studio, method):
+    job = Job("a", cutn=1, method=method, **QUICK | {"clip_guidance_scale": 1e30})
+    with pytest.raises(RunError, match=r"numbers that are not finite, or enormous: .* scale"):
+        studio.draw(job)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"script": "cfg_sample", "method": "ddim", "steps": 1},  # 1e30, which is finite
+        {"script": "cfg_sample", "method": "ddim", "steps": 3},
+        {"script": "cfg_modify_image", "init": PICTURE, "method": "ddim", "steps": 3},
+        {"script": "cfg_modify_image", "init": PICTURE, "method": "plms", "steps": 3},
+    ],
+)
+def test_a_weight_too_large_gives_no_picture(studio, more):
+    with pytest.raises(RunError, match="numbers that are not finite, or enormous"):
+        studio.draw(Job("a:1e30", model="emoji_64", **more))
+
+
+def test_what_is_no_picture_takes_none_beside_it_along(studio, tmp_path, monkeypatch):
+    """Of one batch: of a job file, whose lines are each their own mistake, and of one command."""
+    jobs = [Job("a", script="cfg_sample", **CFG), Job("a:1e30", script="cfg_sample", **CFG)]
+    good, none = studio.draw_each(jobs, subjects(*jobs))
+    assert none is None and good is not None
+    monkeypatch.chdir(tmp_path)
+    Path("jobs").write_text('{"prompts": ["a:1e30"]}\na\n')
+    words = ["--model", "emoji_64", "--steps", "1", "--method", "ddim", "-bs", "2"]
+    done = script.start(*words, "--jobs", "jobs", cwd=tmp_path, script="cfg_sample.py").wait()
+    assert (done.returncode, done.stdout) == (1, "out_00001.png\n")
+    assert "jobs:1: out_00000.png: the picture has numbers that are not finite" in done.stderr
+    assert done.stderr.splitlines()[-1] == "cfg_sample.py: not drawn: jobs:1"
+    done = script.start(*words, "a:1e30", cwd=tmp_path, script="cfg_sample.py").wait()
+    assert (done.returncode, done.stdout) == (1, "")
+    text = "cfg_sample.py: out_00000.png: the picture has numbers that are not finite"
+    assert done.stderr.splitlines()[-1].startswith(text)
+    assert sorted(os.listdir()) == ["jobs", "out_00001.png"]
 
 
 def test_a_long_text_is_told_once(studio, capsys):

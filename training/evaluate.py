@@ -18,9 +18,9 @@ from CLIP.model import CLIP
 from diffusion import noise, utils
 from drawing.draw import Aim, Models, sample
 from drawing.job import Job
+from drawing.loading import load_model
 from drawing.prompts import parse_prompt, write_prompt
 from drawing.scripts import CFG_SAMPLE
-from drawing.studio import load_model
 
 from . import data
 from .clip import embed_images, embed_texts, to_tensor
