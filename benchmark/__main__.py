@@ -18,11 +18,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from . import STATE, company, shown, speed, weights
+from . import STATE, company, convolutions, shown, speed, weights
 
 PACKAGES = ("torch", "torchvision")
 SIZES = {"cc12m_1": [1, 2, 4, 8], "emoji_64": [1, 2, 4, 8, 16, 32, 64]}
-PARTS = ("start", "step", "batches", "company")
+PARTS = ("start", "step", "convolutions", "batches", "company")
 
 
 def machine() -> speed.Numbers:
@@ -58,6 +58,9 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
         write(results, args.json)
     if "step" in args.parts:
         results["step"] = speed.steps(large, rounds, args.compiled, args.size)
+        write(results, args.json)
+    if "convolutions" in args.parts:
+        results["convolutions"] = convolutions.measure(rounds)
         write(results, args.json)
     if "batches" in args.parts:
         results["batches"] = []

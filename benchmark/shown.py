@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from . import company
+from . import company, convolutions
 from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN
 
 STEPS = 10  # that images per hour are told for
@@ -129,6 +129,21 @@ def show_batches(found: dict[str, Any]) -> Iterator[str]:
     yield from table(head, rows)
 
 
+def show_convolutions(found: list[dict[str, Any]]) -> Iterator[str]:
+    yield "## 3x3 convolutions, in milliseconds"
+    yield ""
+    names = (convolutions.DIRECT, convolutions.SMALL_TILES, convolutions.TILES)
+    rows = []
+    for one in found:
+        times = one["milliseconds"]
+        shape = f"{one['channels']} to {one['filters']}, {one['side']}x{one['side']}"
+        row = [f"{one['batch']} of {shape}"]
+        row += [f"{times[name]:.3g}" if name in times else "" for name in names]
+        over = times[one["taken"]] / min(times.values())
+        rows.append([*row, one["taken"], f"{over:.2f}"])
+    yield from table(["pictures", *names, "taken", "that / the fastest"], rows)
+
+
 def show_company(found: dict[str, Any]) -> Iterator[str]:
     yield f"## Runs of {found['model']} in company"
     yield ""
@@ -150,6 +165,8 @@ def everything(results: dict[str, Any]) -> Iterator[str]:
         yield from show_start(results["start"])
     if "step" in results:
         yield from show_step(results["step"])
+    if "convolutions" in results:
+        yield from show_convolutions(results["convolutions"])
     for found in results.get("batches", []):
         yield from show_batches(found)
     for found in results.get("company", []):

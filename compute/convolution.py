@@ -109,6 +109,10 @@ class Conv2d(nn.Conv2d):
         if winograd.pays(x.shape, self.weight, self.spares_memory):
             packed = self.kept("forward", x.shape, lambda: winograd.pack(self.weight, x.shape))
             return winograd.convolve(x, packed, self.bias, self.out_channels)
+        return self.convolve_direct(x)
+
+    def convolve_direct(self, x: Tensor) -> Tensor:
+        """The convolution with as many multiplications as it has."""
         padding, once = list(self.padding), [1, 1]
         reorder = torch.ops.mkldnn._reorder_convolution_weight
         packed = self.kept(

@@ -28,13 +28,18 @@ def rows(shape: torch.Size) -> int:
     return -(-shape[2] // 4) * -(-shape[3] // 4)
 
 
+def can(weight: Tensor) -> bool:
+    """Whether weights [K, C, 3, 3] can go this way at all."""
+    return weight.shape[2:] == (3, 3) and is_there()
+
+
 def pays(shape: torch.Size, weight: Tensor, most: float = math.inf) -> bool:
     """Whether to take this way with weights [K, C, 3, 3] and pictures of a shape [B, C, H, W].
 
     Args:
         most: how many times as large as the pictures the transformed weights may be.
     """
-    if weight.shape[2:] != (3, 3) or not is_there():
+    if not can(weight):
         return False
     from .jit import convolution
 

@@ -20,7 +20,7 @@ def test_the_short_form(tmp_path):
     done = run_python("-m", "benchmark", "--short", "--json", results, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
-    assert list(found) == ["machine", "start", "step", "batches", "company"]
+    assert list(found) == ["machine", "start", "step", "convolutions", "batches", "company"]
     assert found["machine"]["versions"]["torch"]
     assert all(found["start"][kind][0]["begun"]["seconds"] > 0 for kind in ("plain", "ours"))
     assert list(found["step"]["guided"]) == ["plain", "ours", "checkpointing"]
@@ -30,6 +30,7 @@ def test_the_short_form(tmp_path):
     assert titles == [
         "## Start of emoji_64, files in the page cache",
         "## A step of emoji_64",
+        "## 3x3 convolutions, in milliseconds",
         "## Batches of emoji_64",
         "## Runs of emoji_64 in company",
     ]
