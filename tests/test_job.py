@@ -28,7 +28,7 @@ def levels(path) -> np.ndarray:
 def test_a_job_has_the_defaults_of_its_models_card():
     job = Job("red apple", model="emoji_64")
     assert job.prompts == ("red apple",) and job.images == ()
-    assert (job.method, job.eta, job.steps) == ("ddim", 0.0, 50)
+    assert (job.method, job.eta, job.steps) == ("ddim", 0.0, 25)
     assert (job.clip_guidance_scale, job.seed) == (50.0, 0)
     assert (Job(["a"]).method, Job(["a"]).eta, Job(["a"]).steps) == ("ddpm", 1.0, 1000)
     assert Job(["a"], steps="7", seed=3.0 if False else 3) == Job(("a",), steps=7, seed=3)

@@ -26,7 +26,7 @@ from . import data
 from .clip import embed_images, embed_texts, to_tensor
 from .views import CHANGES
 
-STEPS, ETA, SEED = 50, 0.0, 0
+STEPS, ETA, SEED = 25, 0.0, 0
 BATCH = 31
 
 
