@@ -1,11 +1,14 @@
 """The model that ships: its files, its card, and whether it draws what it is asked."""
 
+import random
+
 import pytest
 import torch
 
 from checkpoints import store, tensors
+from drawing import Job
 from drawing.draw import Aim, sample
-from training import clip, data, evaluate
+from training import clip, data, evaluate, views
 
 FILES = ("emoji_64", "emoji_64_clip")
 ASKED = ("red apple", "fox", "pizza", "blue heart", "rocket", "owl", "guitar", "ghost")
@@ -83,3 +86,68 @@ def test_the_sketch_is_drawn_once_a_run(models):
     x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
     assert torch.equal(model(x, t, **model.conditions(embed)), model(x, t, embed))
     hook.remove()
+
+
+def distances(drawn: torch.Tensor, pictures: list[data.Picture]) -> torch.Tensor:
+    """Of each picture [N, 3, 64, 64] in 0 to 1 how far the nearest training picture is, by RMS."""
+    known = clip.to_tensor(pictures).flatten(1)
+    return torch.cdist(drawn.flatten(1), known).amin(1) / known.shape[1] ** 0.5
+
+
+def test_without_words_it_draws_emoji(models, pictures):
+    jobs = [Job(model="emoji_64", seed=seed, steps=20) for seed in range(8)]
+    drawn = sample(jobs, models, Aim(torch.zeros(8, 256)))
+    away = distances((drawn.clamp(-1, 1) + 1) / 2, pictures)
+    # The mean of all pictures is 0.18 from the nearest one, at the least.
+    assert (away < 0.15).sum() >= 7
+    names = evaluate.nearest((drawn + 1) / 2, clip.to_tensor(pictures))
+    assert len(set(names.tolist())) >= 6
+
+
+def test_without_words_it_goes_by_what_is_likely(models, pictures):
+    """Of a known thing with little noise it knows which one it is."""
+    model = models.model
+    embeds = model.known.embeds[[3, 100]]
+    x = clip.to_tensor([pictures[3], pictures[100]]) * 2 - 1
+    alpha, sigma = (torch.full((2, 1, 1, 1), n) for n in (0.95, 0.31))
+    torch.manual_seed(0)
+    likely, sketches = model.known(
+        model.sketch, x * alpha + torch.randn_like(x) * sigma, alpha, sigma
+    )
+    torch.testing.assert_close(likely, embeds, atol=1e-3, rtol=1e-3)
+    wanted = model.sketch(embeds * 16)
+    torch.testing.assert_close(sketches, wanted, atol=1e-2, rtol=1e-2)
+
+
+def test_beside_words_no_words_are_the_mean_of_all(models):
+    """As classifier-free guidance has them."""
+    model = models.model
+    assert "nothing" in model.conditions(torch.zeros(2, 256))
+    assert "nothing" not in model.conditions(torch.cat([torch.zeros(1, 256), torch.ones(1, 256)]))
+
+
+def test_an_emoji_is_a_prompt_and_colours_are_known(models, pictures):
+    asked = {
+        "🦊": "fox",
+        "🍕": "pizza",
+        "white car": "white car",
+        "brown mushroom": "brown mushroom",
+    }
+    drawn = evaluate.draw(models, evaluate.jobs(list(asked), 0.0, steps=10))
+    names = [p.name for p in pictures]
+    near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
+    assert near == list(asked.values())
+
+
+@pytest.mark.parametrize("change, least", [("turned", 6), ("shrunken", 6), ("on a colour", 3)])
+def test_a_changed_picture_is_still_known(models, pictures, change, least):
+    shown = [p for p in pictures if p.name in ASKED and not p.recoloured]
+    images = clip.to_tensor(shown)
+    rng = random.Random(0)
+    given = [views.CHANGES[change](image, rng)[0] for image in torch.split(images, 1)]
+    targets = torch.cat([evaluate.target_of(models.clip, image) for image in given])
+    jobs = evaluate.jobs(["picture"] * len(shown), 0.0, steps=10)
+    drawn = (sample(jobs, models, Aim(targets)).clamp(-1, 1) + 1) / 2
+    names = [p.name for p in pictures]
+    near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
+    assert sum(a == p.name for a, p in zip(near, shown)) >= least

@@ -13,13 +13,14 @@ from tqdm import tqdm
 
 from CLIP.model import CLIP
 from diffusion import utils
-from diffusion.models.blocks import ConvBlock
-from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model
+from diffusion.models.blocks import unit_scale
+from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model, Sketch
 
 from . import clip as small_clip
 from .clip import Recipe as ClipRecipe
 from .clip import embed_images, embed_texts, random_caption, schedule
 from .data import Picture
+from .start import init, learn_things
 from .state import restore, save_run
 from .views import changed, random_views
 
@@ -177,22 +178,6 @@ def draw_condition(data: Embeddings, chosen: Tensor, recipe: Recipe) -> Tensor:
     return perturb(torch.where(is_image, image, text), recipe.noise).masked_fill(is_left_out, 0)
 
 
-def init(model: Emoji64Model) -> None:
-    """He initialisation; the last convolution starts at zero, and so the model at its sketch."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if name.endswith((".layer", "out_proj")):
-            module.weight.data.mul_(0.2)
-    last = model.net[-1]
-    assert isinstance(last, ConvBlock)
-    for part in (last.main["4"], last.skip):
-        assert isinstance(part, nn.Conv2d)
-        nn.init.zeros_(part.weight)
-
-
 def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
     """The optimizer's groups, with the peak of each one's learning rate.
 
@@ -213,7 +198,12 @@ def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def loss_of(
-    run: Callable[..., Tensor], x0: Tensor, t: Tensor, embed: Tensor, spread: Tensor
+    run: Callable[..., Tensor],
+    sketch: Sketch,
+    x0: Tensor,
+    t: Tensor,
+    embed: Tensor,
+    spread: Tensor,
 ) -> Tensor:
     """The squared error of v, in units of the error that the sketch alone would make.
 
@@ -223,7 +213,7 @@ def loss_of(
     alpha, sigma = (utils.append_dims(n, 4) for n in utils.t_to_alpha_sigma(t))
     eps = torch.randn_like(x0)
     with torch.autocast("cpu", torch.bfloat16):
-        v = run(x0 * alpha + eps * sigma, t, embed)
+        v = run(x0 * alpha + eps * sigma, t, embed, sketch(unit_scale(embed)))
     r = spread[embed.eq(0).all(1).long()][:, None, None, None]
     weight = (alpha**2 * r**2 + sigma**2) / r**2
     return ((v.float() - (eps * alpha - x0 * sigma)) ** 2 * weight).mean()
@@ -259,6 +249,7 @@ def train(
     data = embeddings(clip_model, pictures, recipe)
     targets = small_clip.to_tensor(pictures) * 2 - 1
     model = Emoji64Model() if state.is_file() else begin(data, targets, start, recipe)
+    learn_things(model, clip_model, pictures)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
@@ -278,7 +269,8 @@ def train(
         chosen = chance.multinomial(recipe.batch, replacement=False)
         t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
         embed = draw_condition(data, chosen, recipe)
-        loss = loss_of(run, targets[chosen], t, embed, torch.stack([model.sketch.spread, spread]))
+        spreads = torch.stack([model.sketch.spread, spread])
+        loss = loss_of(run, model.sketch, targets[chosen], t, embed, spreads)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compute.kept import Packed, kept
+
 from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 EMBED_DIM = 256
 COND_DIM = 256
+THINGS = 777  # that it was trained on
 
 
 class Sketch(nn.Module):
@@ -35,6 +38,49 @@ class Sketch(nn.Module):
         return pixels.view(-1, 3, self.size, self.size)
 
 
+class Known(nn.Module):
+    """What the model knows to draw, for when it is given no words.
+
+    If x_t comes of one of the known things, s_i being its sketch, then of thing i with probability
+
+        w_i ~ exp(-|x_t - alpha s_i|^2 / 2 (sigma^2 + alpha^2 r^2))
+
+    by Bayes, each picture lying Gaussian with standard deviation r around its sketch, all taken at
+    half the size. The mean of their embeddings and of their sketches, so weighed, stand in place of
+    words: at first all things, in the end one.
+    """
+
+    embeds: Tensor  # [N, 256], of length 1
+
+    def __init__(self, things: int) -> None:
+        super().__init__()
+        self.register_buffer("embeds", torch.zeros(things, EMBED_DIM))
+        self.drawn: Packed = {}
+
+    def forward(
+        self, sketch: Sketch, x: Tensor, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The embeddings [B, 256] and the sketches [B, 3, 32, 32] in place of words.
+
+        Args:
+            sketch: draws a thing's.
+            x: x_t, [B, 3, H, W].
+            alpha, sigma: [B, 1, 1, 1].
+        """
+        drawn = kept(self.drawn, "sketches", self.embeds, lambda: sketch(unit_scale(self.embeds)))
+        drawn = drawn.flatten(1).to(x.dtype)
+        # The mean of n pixels has an n-th of their noise's variance.
+        half = F.interpolate(x, (sketch.size,) * 2, mode="area").flatten(1)
+        pixels = x[0, 0].numel() / sketch.size**2
+        variance = sigma**2 / pixels + alpha**2 * sketch.spread**2
+        alpha, variance = alpha.flatten(1), variance.flatten(1)
+        # |x - alpha s|^2 without |x|^2, which is the same for all.
+        off = alpha**2 * drawn.square().sum(1) - 2 * alpha * (half @ drawn.T)
+        weights = (-off / (2 * variance)).softmax(1)
+        sketches = (weights @ drawn).view(-1, 3, sketch.size, sketch.size)
+        return weights @ self.embeds.to(x.dtype), sketches
+
+
 class Emoji64Model(nn.Module):
     """Predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512).
 
@@ -56,6 +102,7 @@ class Emoji64Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.sketch = Sketch(features=4096, rank=384)
+        self.known = Known(THINGS)
         self.mapping_timestep_embed = FourierFeatures(64)
         self.mapping = nn.Sequential(
             LinearBlock(EMBED_DIM + 64, COND_DIM, COND_DIM),
@@ -76,31 +123,48 @@ class Emoji64Model(nn.Module):
         """The arguments of `forward` that are the same at every time, computed once for a run.
 
         Args:
-            clip_embed: [B, 256]; its length doesn't matter.
+            clip_embed: [B, 256]; its length doesn't matter, but that zeros are no words.
         """
-        return {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
+        found = {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
+        # Beside words, for classifier-free guidance, no words stay what they were in training: the
+        # mean of all. To lead away from one likely thing to another would lead too far. Tensors
+        # without numbers have no words either way.
+        if not clip_embed.is_meta and not clip_embed.any():
+            found["nothing"] = clip_embed.new_ones(len(clip_embed), dtype=torch.bool)
+        return found
 
     def forward(
-        self, input: Tensor, t: Tensor, clip_embed: Tensor, sketch: Tensor | None = None
+        self,
+        input: Tensor,
+        t: Tensor,
+        clip_embed: Tensor,
+        sketch: Tensor | None = None,
+        nothing: Tensor | None = None,
     ) -> Tensor:
         """v at time t.
 
         Args:
             input: [B, 3, H, W], H and W multiples of 8.
             t: [B], 0 (the picture) to 1 (noise).
-            clip_embed: [B, 256]; its length doesn't matter.
+            clip_embed: [B, 256]; its length doesn't matter, but that zeros are no words.
             sketch: [B, 3, 32, 32], of `conditions`; computed here if it isn't given.
+            nothing: [B], of `conditions`: there if there are no words at all.
 
         Returns:
             v, [B, 3, H, W].
         """
-        clip_embed = unit_scale(clip_embed)
+        if sketch is None:
+            conditions = self.conditions(clip_embed)
+            sketch, nothing = conditions["sketch"], conditions.get("nothing")
         h, w = input.shape[2:]
-        sketch = (self.sketch(clip_embed) if sketch is None else sketch).to(input.dtype)
-        half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
-        full = F.interpolate(sketch, (h, w), mode="bilinear", align_corners=False)
         angle = t[:, None, None, None] * (math.pi / 2)
         alpha, sigma = angle.cos(), angle.sin()
+        sketch = sketch.to(input.dtype)
+        if nothing is not None:
+            clip_embed, sketch = self.known(self.sketch, input, alpha, sigma)
+        clip_embed = unit_scale(clip_embed)
+        half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
+        full = F.interpolate(sketch, (h, w), mode="bilinear", align_corners=False)
         r = self.sketch.spread
         d = alpha**2 * r**2 + sigma**2
         expected = sigma * ((1 - r**2) * alpha * input - full) / d
