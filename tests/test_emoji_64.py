@@ -127,12 +127,8 @@ def test_beside_words_no_words_are_the_mean_of_all(models):
 
 
 def test_an_emoji_is_a_prompt_and_colours_are_known(models, pictures):
-    asked = {
-        "🦊": "fox",
-        "🍕": "pizza",
-        "white car": "white car",
-        "brown mushroom": "brown mushroom",
-    }
+    asked = {"🚀": "rocket", "🍕": "pizza"}
+    asked |= {name: name for name in ("white car", "brown mushroom", "white umbrella")}
     drawn = evaluate.draw(models, evaluate.jobs(list(asked), 0.0, steps=10))
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
