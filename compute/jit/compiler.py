@@ -22,15 +22,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = "v-diffusion"  # in the user's cache
 
 
-def folder() -> Path:
-    """Where compiled code is kept, which its sources name."""
+def folder() -> str:
+    """Where compiled code is kept, which its sources name; empty where there is no home."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     named = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / FOLDER / f"compiled-{named}"
+    # Of an unknown home numba's own places are left.
+    return "" if cache.startswith("~") else str(Path(cache) / FOLDER / f"compiled-{named}")
 
 
-FOLDER_OF_ALL = str(folder())
+FOLDER_OF_ALL = folder()
 
 
 def kept(decorator: Callable[[bool], Callable[..., Any]], function: Callable[..., Any]) -> Any:
