@@ -41,9 +41,8 @@ def test_the_short_form(tmp_path):
 def test_a_part_that_is_none(tmp_path):
     done = run_python("-m", "benchmark", "stepp", cwd=tmp_path)
     assert done.returncode == 2
-    assert (
-        done.stderr == "python -m benchmark: no part 'stepp', only start, step, batches, company\n"
-    )
+    parts = "start, step, convolutions, batches, company"
+    assert done.stderr == f"python -m benchmark: no part 'stepp', only {parts}\n"
 
 
 @pytest.mark.parametrize(
