@@ -27,7 +27,7 @@ def vocabulary_of(job: Job) -> Vocabulary | None:
 
 
 def heard(job: Job, subject: Subject) -> Subject:
-    """The subject as the model is to hear it: an emoji alone goes by its name."""
+    """The subject as the model is to hear it: an emoji goes by its name."""
     known = vocabulary_of(job)
     if known is None:
         return subject

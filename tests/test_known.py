@@ -63,21 +63,40 @@ def test_words_that_are_near_have_not():
         ("🦊☮ ☮️", []),
         ("a 🏰🏰 fox 狐", ["狐", "🏰"]),
         ("", []),
+        ("123 123", ["123"]),
+        ("!!! :", ["!!!", ":"]),
+        ("🇫🇷🇫🇷🇩🇪", ["🇫🇷", "🇩🇪"]),
+        ("fox 🏰\u200d🦊", ["🏰\u200d🦊"]),
+        ("\U0001fae8", ["\U0001fae8"]),
     ],
 )
 def test_unknown_words(text, unknown):
     assert SMALL.unknown(text) == unknown
 
 
-def test_an_emoji_is_its_name():
-    assert [SMALL.said(text) for text in ("🦊", " ☮ ", "☮️", "a 🦊", "🦊🦊", "🏰")] == [
-        "fox",
-        "peace symbol",
-        "peace symbol",
-        "a 🦊",
-        "🦊🦊",
-        "🏰",
-    ]
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("🦊", "fox"),
+        (" ☮ ", "peace symbol"),
+        ("☮️", "peace symbol"),
+        ("a 🦊", "a fox"),
+        ("🦊🦊 ☮️!", "fox fox peace symbol !"),
+        ("🏰", "🏰"),
+        ("🦊\u200d🏰 🏰\u200d🦊", "🦊\u200d🏰 🏰\u200d🦊"),  # each another picture
+        ("FOX!!! a red, big one.", "FOX a red big one"),
+        ("Dune: part  two", "Dune part  two"),
+        (" !", " !"),
+    ],
+)
+def test_an_emoji_is_its_name(text, said):
+    assert SMALL.said(text) == said
+
+
+def test_joined_emoji_and_those_of_a_skin():
+    known = Vocabulary({"cat": "🐈", "black cat": "🐈\u200d⬛", "thumbs up": "👍"}, frozenset())
+    assert known.said("🐈\u200d⬛🐈 👍🏽") == "black cat cat thumbs up"
+    assert known.unknown("🐈\u200d⬛👍🏽") == []
 
 
 def test_what_ships_is_what_was_learned():
