@@ -3,8 +3,9 @@
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache, cached_property
 
 from . import store
@@ -15,7 +16,9 @@ GRAMMAR = frozenset(
     "also am among cannot each had he her hers him his i its me most my our ours same she such "
     "their theirs them they those us was we were which whom whose".split()
 )
+LINKS = frozenset("a an and at by for from in is of on or the to with".split())
 ENDS = ("ings", "ing", "ed", "ly", "es", "s")
+CLOSE = 0.75  # how much of a word has to be that of a mistyped one
 SHORTEST = 3  # what has to be left of a word without its end
 EMOJI = 0x1F000  # the first of those that Unicode goes on adding to
 JOINER = "\u200d"  # makes one picture of two
@@ -113,6 +116,20 @@ class Vocabulary:
         if not LETTERS.search(self.said(text)) and not symbols:
             return list(dict.fromkeys(text.split()))
         return list(dict.fromkeys([w for w in words if stem(w) not in self._stems] + symbols))
+
+    def spelled_like(self, words: Iterable[str]) -> list[str]:
+        """The names of things that have a word which is spelled nearly as one of these."""
+        owners: dict[str, list[str]] = {}
+        for name in self.names:
+            for word in words_of(name):
+                owners.setdefault(word, []).append(name)
+        close = [near for word in words for near in get_close_matches(word, owners, 3, CLOSE)]
+        return list(dict.fromkeys(name for near in close for name in owners[near]))
+
+
+def says_something(word: str) -> bool:
+    """Whether a word alone brings a picture to mind."""
+    return word not in GRAMMAR and word not in LINKS
 
 
 def lines(vocabulary: Vocabulary) -> Iterator[str]:
