@@ -8,20 +8,30 @@ from drawing import shell
 if __name__ == "__main__":
     shell.begin("make_grid.py", ["PIL"])
 
+import argparse
+import re
 import sys
+from pathlib import Path
 
-from checkpoints.console import Parser, add_version, say
+from checkpoints.console import Parser, add_version, say, shown
 from checkpoints.place import at_home
+from checkpoints.public import without_secrets
 from drawing.naming import all_marks, bad_pattern, check_file, marks
 from drawing.shell import MANY, whole_number
+
+
+def file(text: str) -> Path:
+    """An argparse type: the path of an image."""
+    if re.match("(https?|file)://", text, re.IGNORECASE):
+        why = "is an address; give the names of files"
+        raise argparse.ArgumentTypeError(f"{shown(without_secrets(text))} {why}")
+    return at_home(text)
 
 
 def build_parser() -> Parser:
     """The options."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "images", type=at_home, nargs="+", metavar="IMAGE", help="the images' files"
-    )
+    parser.add_argument("images", type=file, nargs="+", metavar="IMAGE", help="the images' files")
     parser.add_argument(
         "--output", "-o", default="out.png", metavar="FILE", help="(default: out.png)"
     )

@@ -57,10 +57,28 @@ def is_quiet() -> bool:
     return Voice.quiet
 
 
+def carried(text: str, file: TextIO) -> str:
+    """A text with the characters that a stream's encoding lacks as Python writes them. The bytes of
+    a path stay as they are.
+    """
+
+    def carry(character: str) -> str:
+        try:
+            character.encode(file.encoding, file.errors or "strict")
+        except UnicodeEncodeError:
+            return character.encode("ascii", "backslashreplace").decode()
+        return character
+
+    return "".join(map(carry, text))
+
+
 def write_line(text: str, file: TextIO | None) -> None:
     # In one call: print() makes two, between which another process can write to the same file.
     if file is not None:  # closed by who started the program
-        file.write(f"{text}\n")
+        try:
+            file.write(f"{text}\n")
+        except UnicodeEncodeError:  # before anything of it is written
+            file.write(f"{carried(text, file)}\n")
         file.flush()
 
 

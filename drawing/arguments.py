@@ -12,7 +12,7 @@ from . import seeds
 from .job import GUIDE
 from .jobfile import STDIN
 from .limits import NUMBERS, SIDE
-from .naming import FORMATS
+from .naming import FORMATS, PROMPTS_FIRST
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, Script
 from .shell import MANY, whole_number
 from .talk import add_talk
@@ -143,6 +143,14 @@ def add_guidance(parser: Parser) -> None:
     )
 
 
+def every(text: str) -> int:
+    """An argparse type: after how many steps a preview is shown anew."""
+    try:
+        return whole_number(1, MANY)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; {PROMPTS_FIRST}") from None
+
+
 def add_run(parser: Parser, script: Script) -> None:
     """How many pictures, of which jobs, and what becomes of them."""
     group = parser.add_argument_group("the run")
@@ -194,7 +202,7 @@ def add_run(parser: Parser, script: Script) -> None:
     group.add_argument(
         "--preview",
         nargs="?",
-        type=whole_number(1, MANY),
+        type=every,
         const=0,
         metavar="EVERY",
         help="show each image while it is drawn, in a file beside it that ends in .preview.png, "

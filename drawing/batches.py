@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .job import Job
-from .label import label
+from .label import label_for
 from .request import BadLine, Order
 from .series import Series, Taken
 from .shell import RunError, UserError
@@ -41,7 +41,8 @@ def of_order(order: Order, first: int, taken: Taken) -> Iterator[Task]:
     Raises:
         UserError: the names of its files can't be. Of few pictures before there is any.
     """
-    places = taken.places(order.output, order.n, order.job.seed, first, label(order.job))
+    label = label_for(order.output, order.job)
+    places = taken.places(order.output, order.n, order.job.seed, first, label)
     for k in range(order.n):
         path = taken.check(places, first + k) if isinstance(places, Series) else places[k]
         yield Task(order, order.job.seed + k, path, first + k)

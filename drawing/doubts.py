@@ -3,10 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diffusion.methods import LEAST
+from diffusion.methods import LEAST, LEAST_BY_CLIP, LEAST_BY_WORDS
 
 from .job import Job
-from .scripts import CFG_MODIFY_IMAGE
+from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE
+
+
+def least_steps(job: Job) -> int:
+    """How many steps a job's method needs to come out of the noise."""
+    if job.script != CLIP_SAMPLE.name and job.asks_clip:
+        return LEAST_BY_WORDS.get(job.method, 0)
+    least = LEAST_BY_CLIP if job.clip_guidance_scale else LEAST
+    return least.get(job.method, 0)
 
 
 def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
@@ -16,13 +24,13 @@ def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
         job: what is asked for.
         said: the options by name that were given for it.
     """
-    least = LEAST.get(job.method, 0)
+    least = least_steps(job)
     modifies = job.script == CFG_MODIFY_IMAGE.name
     from_noise = job.max_timestep == 1 if modifies else job.init is None
     if job.steps < least and from_noise:
         yield (
             f"warning: {job.method} needs {least} steps to come out of the noise, and has "
-            f"{job.steps}; take more --steps, or --method ddim"
+            f"{job.steps}; take --method ddim, or more --steps"
         )
     if said.get("starting_timestep") is not None and job.init is None:
         yield (

@@ -196,7 +196,7 @@ def settled(job: Job) -> dict[str, Any]:
     own["size"] = settled_size(own["size"], card)
     settle_guidance(own, script, card)
     if script is CFG_MODIFY_IMAGE and own["init"] is None:
-        raise JobError("no picture to modify: name one before the prompts")
+        raise JobError('no picture to modify: name one before the prompts, in a job line as "init"')
     if own["init"] is None:
         own["starting_timestep"] = None
     for name in ("starting_timestep", "max_timestep"):

@@ -129,6 +129,16 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     return order
 
 
+def meant_for(given: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the command line's options those that a line's script has, which can be another."""
+    script = SCRIPTS.get(str(said.get("script")))
+    if script is None:
+        return dict(given)
+    lacking = {field.name for field in dataclasses.fields(Job) if not script.has(field.name)}
+    lacking |= {"n"} if "seed" in lacking else set()  # so many would be the same
+    return {name: value for name, value in given.items() if name not in lacking - {"script"}}
+
+
 def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:
     """The order of a line, or None if it is empty.
 
@@ -138,7 +148,10 @@ def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLi
     """
     try:
         text = line.decode("utf-8-sig").strip()
-        return order_of(merged(given, options_of(text)), name) if text else None
+        if not text:
+            return None
+        said = options_of(text)
+        return order_of(merged(meant_for(given, said), said), name)
     except UnicodeDecodeError:
         return BadLine(name, UserError("it is not in UTF-8"))
     except UserError as error:

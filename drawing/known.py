@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checkpoints import vocabulary
-from checkpoints.vocabulary import Vocabulary, words_of
+from checkpoints.vocabulary import Vocabulary, says_something, words_of
 
 from .job import Job
 from .prompts import Subject
@@ -27,7 +27,7 @@ def vocabulary_of(job: Job) -> Vocabulary | None:
 
 
 def heard(job: Job, subject: Subject) -> Subject:
-    """The subject as the model is to hear it: an emoji alone goes by its name."""
+    """The subject as the model is to hear it: an emoji goes by its name."""
     known = vocabulary_of(job)
     if known is None:
         return subject
@@ -43,14 +43,17 @@ def warning(job: Job, text: str, clip_model: CLIP) -> str | None:
     known = vocabulary_of(job)
     if known is None or not (unknown := known.unknown(text)):
         return None
-    from CLIP import prompts
-
+    near = known.spelled_like(unknown)[:NEAREST]
     # A word that CLIP has never read leads anywhere; what it knows of the text leads nearer.
-    rest = " ".join(word for word in words_of(text) if word not in unknown)
-    near = prompts.nearest(clip_model, rest or text, list(known.names), NEAREST)
+    rest = [word for word in words_of(known.said(text)) if word not in unknown]
+    if not near and any(map(says_something, rest)):
+        from CLIP import prompts
+
+        near = prompts.nearest(clip_model, " ".join(rest), list(known.names), NEAREST)
     words = ", ".join(f'"{word}"' for word in unknown[:MOST])
     more = f" and {len(unknown) - MOST} more words" if len(unknown) > MOST else ""
+    there = f"the nearest things that it knows: {', '.join(near)}"
     return (
         f"warning: {job.model} has not learned {words}{more}; "
-        f"the nearest things that it knows: {', '.join(near)}"
+        f"{there if near else '--list-prompts shows what it knows'}"
     )

@@ -26,7 +26,10 @@ def file_of(image: str) -> str:
     """The name of an image prompt's file. Of an address, what lets somebody in is no part of it."""
     if "://" not in image:
         return PurePath(image).stem
-    parts = urlsplit(image)
+    try:
+        parts = urlsplit(image)
+    except ValueError:  # malformed: who opens it says so
+        return NONE
     return PurePath(unquote(parts.path)).stem or str(parts.hostname)
 
 
@@ -35,3 +38,8 @@ def label(job: Job) -> str:
     texts = [parse_prompt(prompt)[0] for prompt in job.prompts]
     texts = texts or [file_of(parse_prompt(image)[0]) for image in job.images]
     return slug("_".join(texts)) if texts else NONE
+
+
+def label_for(pattern: str, job: Job) -> str:
+    """A job's label where a pattern of names has a place for it."""
+    return label(job) if "{prompt}" in pattern else ""

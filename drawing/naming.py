@@ -14,6 +14,8 @@ from .shell import RunError, UserError
 
 PATTERN = "out_{i:05}.png"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+# What to say where an option that can stand alone was given what looks like a prompt.
+PROMPTS_FIRST = "a prompt stands before the options, or behind --"
 PREVIEW = ".preview.png"  # behind an image's name
 # What a whole number can have after its colon. Two digits of width are enough, and no more keep a
 # mistyped one from filling the memory.
@@ -84,7 +86,8 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
     if path.name.lower() in FORMATS:
         raise bad(f"the name before {path.name} is empty")
     if path.suffix.lower() not in FORMATS:
-        raise bad(f"its end says no format; there are {', '.join(FORMATS)}")
+        prompt = f"; {PROMPTS_FIRST}" if option == "--grid" else ""
+        raise bad(f"its end says no format; there are {', '.join(FORMATS)}{prompt}")
     if path.name.endswith(PREVIEW):
         raise bad(f"names that end in {PREVIEW} are those of previews; give another name")
 

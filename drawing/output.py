@@ -1,5 +1,6 @@
 """The images' files: written whole or not at all, and which of them are there already."""
 
+import errno
 import io
 import os
 import platform
@@ -125,6 +126,9 @@ def prepare(paths: Iterable[Path]) -> None:
                 f"--output: {shown(folder)} can't be a folder: a file has its name, or its parent's"
             ) from None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                name = shown(error.filename)
+                raise BadOutput(f"--output: {name}: the name is too long; shorten it") from None
             reason = error.strerror or error
             raise BadOutput(f"--output: can't write to {shown(folder)}: {reason}") from None
 

@@ -10,7 +10,7 @@ from checkpoints.console import shown
 from . import output
 from .batches import Task
 from .claims import Claims
-from .label import label
+from .label import label_for
 from .naming import all_marks, bad_pattern, check_place, marks
 from .request import Order
 from .series import Taken
@@ -24,7 +24,8 @@ def check_names(orders: Iterable[Order]) -> None:
     """Raises UserError where two of all pictures would have one name."""
     taken, first = Taken(), 0
     for order in orders:
-        taken.places(order.output, order.n, order.job.seed, first, label(order.job))
+        label = label_for(order.output, order.job)
+        taken.places(order.output, order.n, order.job.seed, first, label)
         first += order.n
 
 

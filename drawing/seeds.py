@@ -1,5 +1,6 @@
 """Seeds that nobody has chosen. Importing this imports no torch."""
 
+import argparse
 import secrets
 
 from .limits import NUMBERS
@@ -17,7 +18,10 @@ def is_random(value: object) -> bool:
 
 def seed(text: str) -> int | str:
     """An argparse type: a seed, or that it is to be drawn."""
-    chosen: int | str = RANDOM if is_random(text) else NUMBERS["seed"](text)
+    try:
+        chosen: int | str = RANDOM if is_random(text) else NUMBERS["seed"](text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor {RANDOM}") from None
     return chosen
 
 

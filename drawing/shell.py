@@ -1,6 +1,7 @@
 """How the programs talk to a shell: numbers in range, one line for a mistake, exit statuses.
 
-0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM.
+0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM,
+129 SIGHUP.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from checkpoints.console import Unheard, leave, note, open_streams, require
 from .threads import wait_briefly
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+ENDS = ("SIGTERM", "SIGHUP")  # the latter not everywhere
 MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
 MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
 
@@ -109,17 +110,25 @@ def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def terminate(*_: object) -> NoReturn:
-    """A handler of SIGTERM for while files are written: the same clean-up, with its own status."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.exit(TERMINATED)
+def terminate(number: int, *_: object) -> NoReturn:
+    """A handler of SIGTERM and SIGHUP for while files are written: the same clean-up, with their
+    own status.
+    """
+    # A closed terminal's comes from the kernel and from the shell; the second ends no clean-up.
+    again = signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN
+    signal.signal(number, again)
+    sys.exit(128 + number)
 
 
 def clean_up_on_interrupt() -> None:
     """Goes over from `leave_at_once` to `interrupt`, if the program has set the former."""
     if signal.getsignal(signal.SIGINT) is leave_at_once:
         signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, terminate)
+        for name in ENDS:
+            number = getattr(signal, name, None)
+            # What is ignored stays so: nohup's SIGHUP.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, terminate)
 
 
 def exit_status(program: str, run: Callable[[], None]) -> int:

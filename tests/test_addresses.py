@@ -152,3 +152,15 @@ def test_no_message_has_a_password_in_it(address):
     with pytest.raises(PictureError) as caught:
         open_picture(address, Patience(1, 1, 3))
     assert "hidden" not in str(caught.value) and "/a.png: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1/x.png", "file://[x/y.png", "http://ex\u2100mple.com/x.png"]
+)
+def test_a_malformed_address(tmp_path, address):
+    (tmp_path / "jobs").write_text(f'{{"images": ["{address}"], "output": "{{prompt}}.png"}}')
+    for words in (["--images", address], ["--jobs", "jobs"]):
+        done = drawn(tmp_path, *QUICK, *words)
+        assert done.returncode == 2
+        assert f"image prompt {address}: " in done.stderr.splitlines()[0]
+        assert "Traceback" not in done.stderr

@@ -1,7 +1,10 @@
 """What is said on a console: lines, and nothing that a terminal obeys."""
 
+import io
+
 import pytest
 import script
+from conftest import run_python
 
 from checkpoints import console
 
@@ -30,6 +33,18 @@ def test_control_characters_are_escaped(text, expected, capsys):
 def test_a_path_on_stdout_is_as_it_is(capsys):
     console.say("a\x1b.png")
     assert capsys.readouterr() == ("a\x1b.png\n", "")
+
+
+def test_what_stdout_cannot_carry(tmp_path, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", "surrogateescape")
+    console.write_line("fox\t🦊 caf\udce9", stream)
+    assert stream.buffer.getvalue() == b"fox\t\\U0001f98a caf\xe9\n"
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    words = ["clip_sample.py", "--list-prompts", "--model", "emoji_64"]
+    done = run_python(str(script.ROOT / words[0]), *words[1:], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fox\t\\U0001f98a\n" in done.stdout
 
 
 @pytest.mark.parametrize(

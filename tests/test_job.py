@@ -151,6 +151,17 @@ def test_a_bad_line(tmp_path, line, message):
     assert after.job.prompts == ("b",)
 
 
+def test_a_line_of_another_script_takes_what_that_has(tmp_path):
+    given = {"prompts": ["a"], "clip_guidance_scale": 0, "seed": 3, "model": "emoji_64", "n": 2}
+    lines = ['{"script": "cfg_sample"}', '{"script": "cfg_modify_image", "init": "a.png"}']
+    lines += ['{"script": "cfg_sample", "cutn": 3}', '{"script": "cfg_modify_image"}']
+    drawn, modified, own, without = orders(tmp_path, "\n".join(lines), **given)
+    assert (drawn.job.seed, drawn.job.model, drawn.n) == (3, "emoji_64", 2)
+    assert modified.job.init == "a.png" and modified.n == 1 and modified.job.prompts == ("a",)
+    assert "cutn: cfg_sample.py has no such option" in str(own.error)
+    assert 'name one before the prompts, in a job line as "init"' in str(without.error)
+
+
 def tasks(*jobs: Job | None, n: int = 1) -> list[Task | None]:
     return list(single([job and Order(job, n, "{i}.png") for job in jobs], None))
 

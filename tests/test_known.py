@@ -63,21 +63,40 @@ def test_words_that_are_near_have_not():
         ("🦊☮ ☮️", []),
         ("a 🏰🏰 fox 狐", ["狐", "🏰"]),
         ("", []),
+        ("123 123", ["123"]),
+        ("!!! :", ["!!!", ":"]),
+        ("🇫🇷🇫🇷🇩🇪", ["🇫🇷", "🇩🇪"]),
+        ("fox 🏰\u200d🦊", ["🏰\u200d🦊"]),
+        ("\U0001fae8", ["\U0001fae8"]),
     ],
 )
 def test_unknown_words(text, unknown):
     assert SMALL.unknown(text) == unknown
 
 
-def test_an_emoji_is_its_name():
-    assert [SMALL.said(text) for text in ("🦊", " ☮ ", "☮️", "a 🦊", "🦊🦊", "🏰")] == [
-        "fox",
-        "peace symbol",
-        "peace symbol",
-        "a 🦊",
-        "🦊🦊",
-        "🏰",
-    ]
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("🦊", "fox"),
+        (" ☮ ", "peace symbol"),
+        ("☮️", "peace symbol"),
+        ("a 🦊", "a fox"),
+        ("🦊🦊 ☮️!", "fox fox peace symbol !"),
+        ("🏰", "🏰"),
+        ("🦊\u200d🏰 🏰\u200d🦊", "🦊\u200d🏰 🏰\u200d🦊"),  # each another picture
+        ("FOX!!! a red, big one.", "FOX a red big one"),
+        ("Dune: part  two", "Dune part  two"),
+        (" !", " !"),
+    ],
+)
+def test_an_emoji_is_its_name(text, said):
+    assert SMALL.said(text) == said
+
+
+def test_joined_emoji_and_those_of_a_skin():
+    known = Vocabulary({"cat": "🐈", "black cat": "🐈\u200d⬛", "thumbs up": "👍"}, frozenset())
+    assert known.said("🐈\u200d⬛🐈 👍🏽") == "black cat cat thumbs up"
+    assert known.unknown("🐈\u200d⬛👍🏽") == []
 
 
 def test_what_ships_is_what_was_learned():
@@ -118,11 +137,28 @@ def test_a_warning_names_what_is_near(small_clip):
     # Of the words that it knows, "dog" alone is left here, and that is a name.
     assert known.warning(job, "dog kerfluffle", small_clip).partition("knows: ")[2][:5] == "dog, "
     many = " ".join(f"xyzzy{c}" for c in "bcdfghj")
-    assert ' and 2 more words; the' in known.warning(job, many, small_clip)  # fmt: skip
+    assert " and 2 more words; --list" in known.warning(job, many, small_clip)
     assert known.warning(job, "a red apple", small_clip) is None
     own = Job("kerfluffle", model="emoji_64", checkpoint="own.pth")
     assert known.warning(own, "kerfluffle", small_clip) is None
     assert known.warning(Job("kerfluffle"), "kerfluffle", small_clip) is None
+
+
+@pytest.mark.parametrize(
+    "text, near",
+    [
+        ("a appel", "red apple, green apple"),
+        ("an elefant, a dog", "elephant"),
+        ("xyzzy", ""),
+        ("the xyzzy of 🇫🇷", ""),
+        ("123", ""),
+        ("!!!", ""),
+    ],
+)
+def test_spelling_comes_first_and_guesses_never(text, near, small_clip):
+    said = known.warning(Job(text, model="emoji_64"), text, small_clip).partition("; ")[2]
+    expected = f"the nearest things that it knows: {near}"
+    assert said == (expected if near else "--list-prompts shows what it knows")
 
 
 def test_it_is_told_once_for_a_prompt(clip_sample):

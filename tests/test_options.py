@@ -13,7 +13,7 @@ from PIL import Image
 
 from checkpoints import store
 from checkpoints.version import __version__
-from diffusion.methods import LEAST, METHODS
+from diffusion.methods import LEAST, LEAST_BY_CLIP, LEAST_BY_WORDS, METHODS
 from drawing import metadata, naming, seeds
 from drawing.batches import single
 from drawing.doubts import doubts
@@ -129,8 +129,8 @@ def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
     done = clip_sample(*words, "--compile", "--method", "prk")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: prk needs 5 steps to come out of the noise, and has 2; take more --steps, or "
-        "--method ddim",
+        "warning: prk needs 5 steps to come out of the noise, and has 2; take --method ddim, or "
+        "more --steps",
         "--compile left out: sampling on cpu gains nothing by it",
     ]
     done = clip_sample("red apple", *QUICK, "--images", "none.png", "--quiet")
@@ -210,15 +210,25 @@ def test_listing_prompts_imports_no_torch(tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_too_few_steps_for_a_method(method):
-    least = LEAST.get(method, 0)
-    for steps in range(1, 8):
-        found = list(doubts(Job("a", method=method, steps=steps), {}))
+@pytest.mark.parametrize(
+    "job, needed",
+    [
+        ({"clip_guidance_scale": 0}, LEAST),
+        ({}, LEAST_BY_CLIP),
+        ({"script": "cfg_sample"}, LEAST_BY_WORDS),
+        ({"script": "cfg_sample", "prompts": ()}, LEAST),
+    ],
+)
+def test_too_few_steps_for_a_method(method, job, needed):
+    least, job = needed.get(method, 0), {"prompts": "a", "method": method, **job}
+    for steps in range(1, 28):
+        found = list(doubts(Job(**job, steps=steps), {}))
         assert len(found) == (steps < least)
-        assert all(text.startswith(f"warning: {method} needs {least} steps") for text in found)
+        start = f"warning: {method} needs {least} steps to come out of the noise, and has {steps}; "
+        assert all(text == start + "take --method ddim, or more --steps" for text in found)
         # A picture with some noise is no noise, which these methods begin badly with.
-        assert not list(doubts(Job("a", method=method, steps=steps, init="a.png"), {}))
-    assert set(LEAST) == {"prk", "plms", "pie"}
+        assert not list(doubts(Job(**job, steps=steps, init="a.png"), {}))
+    assert set(needed) == {"prk", "plms", "pie"}
 
 
 def test_too_few_steps_there_and_back():

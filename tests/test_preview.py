@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -195,18 +196,27 @@ def test_mistakes_of_make_grid(tmp_path, arguments, message):
     assert sorted(os.listdir(tmp_path)) == there
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-def test_sigterm_leaves_no_preview(tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("name, nohup", [("SIGTERM", False), ("SIGHUP", False), ("SIGTERM", True)])
+def test_a_signal_leaves_no_preview(tmp_path, name, nohup):
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+
     command = [sys.executable, ROOT / "clip_sample.py", "owl", *QUICK, "--steps", "100000"]
     with subprocess.Popen(
-        [*command, "--preview", "1"], cwd=tmp_path, stderr=subprocess.PIPE
+        [*command, "--preview", "1"], cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=ignore
     ) as run:
         while not (tmp_path / "out_00000.png.preview.png").exists():
             assert run.poll() is None
             time.sleep(0.01)
-        run.terminate()
+        if nohup:  # it hears of the other signal alone
+            run.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+            assert run.poll() is None
+        run.send_signal(signal.Signals[name])
         _, said = run.communicate(timeout=600)
-    assert (run.returncode, said) == (143, b"Using device: cpu\n")
+    status = 128 + signal.Signals[name]
+    assert (run.returncode, said) == (status, b"Using device: cpu\n")
     assert list(tmp_path.iterdir()) == []
 
 

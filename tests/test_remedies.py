@@ -189,3 +189,30 @@ def test_the_readme_names_the_keys_of_a_line():
     text = (ROOT / "README.md").read_text()
     assert "`n`, `output`, `script` and so on" in text
     assert "writes its `out_00000.png` (the last script its `out.png`) over the one before" in text
+
+
+LONG = "x" * 260
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["-o", f"{LONG}.png"], f"--output: {LONG}.png: the name is too long; shorten it"),
+        (["-o", f"{LONG}/a.png"], f"--output: {LONG}: the name is too long; shorten it"),
+        (["--seed", "abc"], f"'abc' is not a whole number from 0 to {2**64 - 1}, nor random"),
+        (["--grid", "fox"], "; a prompt stands before the options, or behind --"),
+        (["--preview", "fox"], "'fox' is not a whole number of at least 1; a prompt stands"),
+    ],
+)  # fmt: skip
+def test_what_an_option_was_given(tmp_path, args, message):
+    done = run(tmp_path, "clip_sample", *QUICK, "-cs", "0", *args)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+def test_a_sheet_is_of_files(tmp_path):
+    done = run(tmp_path, "make_grid", "https://me:secret@h.org/a.png")
+    assert done.returncode == 2
+    said = "argument IMAGE: https://h.org/a.png is an address; give the names of files"
+    assert done.stderr == f"make_grid.py: {said}\n"
