@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -277,8 +278,10 @@ def settled_size(size: object, card: store.Card) -> tuple[int, int]:
 
 
 def texts(name: str, value: object) -> tuple[str, ...]:
-    """One prompt or several as a tuple."""
-    found = (value,) if isinstance(value, str) else value
+    """One prompt or several as a tuple; of images, paths are taken too."""
+    found = (value,) if isinstance(value, (str, os.PathLike)) else value
+    if name == "images" and isinstance(found, (list, tuple)):
+        found = [os.fspath(one) if isinstance(one, os.PathLike) else one for one in found]
     if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
         raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
     for text in found:

@@ -21,6 +21,7 @@ from .request import BadLine, Order
 from .scripts import CLIP_SAMPLE, SCRIPTS, not_of
 from .shell import MANY, UserError, whole_number
 
+PEEK = 4096  # bytes, in which a file that is no text has zeros
 STDIN = "-"
 IDLE = 0.05  # seconds without a line after which there are none at this moment
 CHUNK = 1 << 16
@@ -179,7 +180,12 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
     if is_endless(file):
         file.close()
         raise UserError(f"--jobs: {shown(path)}: it is a device, not a file")
-    if not alone and not is_regular(file):
+    if is_regular(file):
+        if b"\0" in file.read(PEEK):
+            file.close()
+            raise UserError(f"--jobs: {shown(path)}: it is no text; a job file has a job a line")
+        file.seek(0)
+    elif not alone:
         file.close()
         why = "several processes have to read the same lines; name an ordinary file"
         raise UserError(f"--jobs: {shown(path)}: {why}")

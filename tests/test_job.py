@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -370,3 +371,21 @@ def test_again(clip_sample, tmp_path):
     assert clip_sample("a", *QUICK, "--no-metadata", "--output", "c.png").returncode == 0
     done = clip_sample("--again", "c.png")
     assert done.returncode == 2 and "--again: c.png does not say how it was made" in done.stderr
+
+
+def test_image_prompts_may_be_paths():
+    two = [Path("a/b.png"), "c.png:2"]
+    assert Job(images=two, model="emoji_64").images == ("a/b.png", "c.png:2")
+    assert Job(images=Path("a.png"), model="emoji_64").images == ("a.png",)
+    with pytest.raises(JobError, match="neither a text nor a list of texts"):
+        Job([Path("a.png")], model="emoji_64")
+
+
+def test_a_job_file_that_is_no_text(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    done = run_python(ROOT / "clip_sample.py", "--jobs", "a.png", *QUICK, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "clip_sample.py: --jobs: a.png: it is no text; a job file has a job a line\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
