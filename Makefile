@@ -14,8 +14,10 @@ export PROMPT ?= red apple
 sample: $(VENV)/installed
 	$(BIN)/python clip_sample.py "$$PROMPT" --model emoji_64 --seed 0
 
+# The full-size models one after another, for their memory: up to 10 GB each.
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -m slow
 
 quick: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -5,7 +5,7 @@ in brackets the least and the most. The full form takes half an hour, 20 GB of m
 disk, and wants a machine that does nothing else.
 """
 
-from checkpoints.console import Parser, require
+from checkpoints.console import Parser, open_streams, require
 
 if __name__ == "__main__":
     require("python -m benchmark", "torch", "torchvision", "PIL")
@@ -81,6 +81,7 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
 
 
 def main() -> None:
+    open_streams()
     p = Parser(
         prog="python -m benchmark",
         description=__doc__,

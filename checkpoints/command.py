@@ -120,7 +120,7 @@ def fetch(names: Sequence[str]) -> int:
 
 def convert(source: Path, target: Path, prog: str) -> int:
     """Prints the path of the new file."""
-    from .convert import BadRequest, convert  # imports torch
+    from .convert import BadRequest, convert
 
     try:
         convert(source, target)

@@ -1,22 +1,24 @@
 """A file of weights in another format."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from . import tensors
 from .console import shown
 from .store import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BadRequest(CheckpointError):
     """What was asked for can't be, whatever is in the files."""
 
 
-Write = Callable[[dict[str, Tensor], Path], None]
+Write = Callable[["dict[str, Tensor]", Path], None]
 
 
 def write_safe(state_dict: dict[str, Tensor], path: Path) -> None:
@@ -26,6 +28,8 @@ def write_safe(state_dict: dict[str, Tensor], path: Path) -> None:
 
 
 def write_torch(state_dict: dict[str, Tensor], path: Path) -> None:
+    import torch
+
     torch.save(state_dict, path)
 
 
@@ -40,8 +44,9 @@ def convert(source: Path, target: Path) -> None:
         target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
 
     Raises:
-        BadRequest: there is no such file, or the target is there already or of no format.
-        CheckpointError: one can't be read or written.
+        BadRequest: there is no such file, or it has no weights, or the target is there already or
+            of no format.
+        CheckpointError: it can't be written.
     """
     if target.suffix not in FORMATS:
         known = ", ".join(FORMATS)
@@ -52,7 +57,12 @@ def convert(source: Path, target: Path) -> None:
         raise BadRequest(f"{shown(source)} is not a file; name one of weights")
     if not target.parent.is_dir():
         raise BadRequest(f"{shown(target.parent)} is not a folder; make it, or name another")
-    found = tensors.read(source, torchscript=True)
+    from . import tensors  # imports PyTorch, which takes longer than to find a mistake
+
+    try:
+        found = tensors.read(source, torchscript=True)
+    except CheckpointError as error:
+        raise BadRequest(str(error)) from None
     # Neither format wants two names in one piece of memory, or gaps.
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
     partial = target.with_name(target.name + ".partial")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from checkpoints import store
@@ -151,6 +152,14 @@ def every(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}; {PROMPTS_FIRST}") from None
 
 
+def device(text: str) -> str:
+    """An argparse type: a device's name. Whether there is one, PyTorch knows."""
+    if not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", text):
+        there = "cpu, cuda, a certain GPU as cuda:1, and mps"
+        raise argparse.ArgumentTypeError(f"there is no device {text!r}; there are {there}")
+    return text
+
+
 def add_run(parser: Parser, script: Script) -> None:
     """How many pictures, of which jobs, and what becomes of them."""
     group = parser.add_argument_group("the run")
@@ -252,7 +261,9 @@ def add_how(parser: Parser, script: Script) -> None:
         help="on a CPU compute in so many threads; another number rounds differently (default: "
         "one for each core)",
     )
-    group.add_argument("--device", help="the device (default: CUDA, else MPS, else the CPU)")
+    group.add_argument(
+        "--device", type=device, help="the device (default: CUDA, else MPS, else the CPU)"
+    )
 
 
 def parser_of(script: Script, description: str | None) -> Parser:

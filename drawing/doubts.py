@@ -8,6 +8,8 @@ from diffusion.methods import LEAST, LEAST_BY_CLIP, LEAST_BY_WORDS
 from .job import Job
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE
 
+CUTOUTS = ("cutn", "cut_pow")
+
 
 def least_steps(job: Job) -> int:
     """How many steps a job's method needs to come out of the noise."""
@@ -32,6 +34,12 @@ def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
             f"warning: {job.method} needs {least} steps to come out of the noise, and has "
             f"{job.steps}; take --method ddim, or more --steps"
         )
+    for name, usual in CLIP_SAMPLE.defaults.items():
+        if name in CUTOUTS and not job.clip_guidance_scale and said.get(name) not in (None, usual):
+            yield (
+                f"warning: --{name.replace('_', '-')} changes nothing where CLIP does not guide; "
+                "give prompts and a --clip-guidance-scale"
+            )
     if said.get("starting_timestep") is not None and job.init is None:
         yield (
             "warning: --starting-timestep changes nothing without a picture to start from; name "

@@ -17,6 +17,7 @@ from diffusion.methods import STOCHASTIC, TAKES_ETA
 
 from .limits import LARGEST, NUMBERS, SIDE
 from .prompts import parse_prompt, write_prompt
+from .quoting import quoted
 from .scripts import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
 from .shell import UserError
 
@@ -137,11 +138,11 @@ class Job:
         init = None if self.init is None else without_secrets(self.init)
         if script is CFG_MODIFY_IMAGE:
             line += ["--max-timestep", repr(self.max_timestep), "--", str(init)]
-            return shlex.join([*line, *self.prompts])
-        if init is not None:
-            line += ["--init", init, "--starting-timestep", repr(self.starting_timestep)]
-        line += ["--seed", str(self.seed), "-n", "1"]
-        return shlex.join([*line, "--", *self.prompts] if self.prompts else line)
+        else:
+            if init is not None:
+                line += ["--init", init, "--starting-timestep", repr(self.starting_timestep)]
+            line += ["--seed", str(self.seed), "-n", "1", *["--"] * bool(self.prompts)]
+        return " ".join([shlex.join(line), *map(quoted, self.prompts)])
 
 
 GUIDE = "ViT-B/16"  # the CLIP that guides a model that has none

@@ -9,7 +9,8 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, BinaryIO
 
 from checkpoints.console import note, shown
@@ -74,6 +75,21 @@ def is_regular(file: BinaryIO) -> bool:
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different, with `_` for `-` in them.
+
+    Raises:
+        UserError: one is said twice; which of the two is meant?
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        name = key.replace("-", "_")
+        if name in found:
+            raise UserError(f"{key!r} is said twice; leave out one of them")
+        found[name] = value
+    return found
+
+
 def options_of(text: str) -> dict[str, Any]:
     """The options by name that a line says: those of its JSON object, or its text as the prompt.
 
@@ -85,13 +101,21 @@ def options_of(text: str) -> dict[str, Any]:
     if not text.startswith("{"):
         return {"prompts": [text]}
     try:
-        said = json.loads(text)
+        options: dict[str, Any] = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         # Its own text counts lines, too, and there is but one.
         raise UserError(f"no JSON object: {error.msg}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"no JSON object: {error}") from None
-    return {name.replace("-", "_"): value for name, value in said.items()}
+    return options
+
+
+def unknown_option(name: str, known: Sequence[str]) -> str:
+    """What to say of a key that is no option, with the one that may be meant."""
+    wrong, *there = (one.replace("_", "-") for one in (name, *known))
+    meant = get_close_matches(wrong, there, 1)
+    asks = f"; did you mean {meant[0]!r}?" if meant else ":"
+    return f"no option {wrong!r} of a job{asks} there are {', '.join(there)}"
 
 
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
@@ -110,8 +134,7 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     if unknown := [name for name in fields if name not in (*known, "script")]:
         if unknown[0] in {field.name for field in dataclasses.fields(Job)}:
             raise UserError(not_of(unknown[0], script))
-        there = ", ".join(name.replace("_", "-") for name in (*known, "n", "output", "script"))
-        raise UserError(f"no option {unknown[0].replace('_', '-')!r} of a job: there are {there}")
+        raise UserError(unknown_option(unknown[0], [*known, "n", "output", "script"]))
     for name in ("model", "checkpoint", "clip_checkpoint", "clip", "method", "init"):
         if not isinstance(fields.get(name), (str, type(None))):
             raise UserError(f"{name.replace('_', '-')}: {fields[name]!r} is no text")

@@ -99,6 +99,16 @@ def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
                 os.unlink(folder / entry)
 
 
+def check_length(path: Path) -> None:
+    """Raises BadOutput for a name that is too long for the folder's file system."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            text = f"--output: {shown(path)}: the name is too long; shorten it"
+            raise BadOutput(text) from None
+
+
 def prepare(paths: Iterable[Path]) -> None:
     """Makes the folders of these files and tries whether files can be written there.
 
@@ -109,14 +119,13 @@ def prepare(paths: Iterable[Path]) -> None:
     for path in map(followed, paths):
         folders.setdefault(path.parent, set()).add(path.name)
     for folder, names in folders.items():
+        check_length(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder, names, others=True)
-            # The longest name may be too long, and permission bits don't say what root may do.
-            longest = folder / max(names, key=lambda name: len(os.fsencode(name)))
-            with suppress(FileNotFoundError):
-                longest.lstat()
-            draft = draft_of(longest, os.getpid())
+            longest = folder / max(sorted(names), key=lambda name: len(os.fsencode(name)))
+            check_length(longest)
+            draft = draft_of(longest, os.getpid())  # permission bits don't say what root may do
             try:
                 open(draft, "xb").close()
             finally:
@@ -126,9 +135,6 @@ def prepare(paths: Iterable[Path]) -> None:
                 f"--output: {shown(folder)} can't be a folder: a file has its name, or its parent's"
             ) from None
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                name = shown(error.filename)
-                raise BadOutput(f"--output: {name}: the name is too long; shorten it") from None
             reason = error.strerror or error
             raise BadOutput(f"--output: can't write to {shown(folder)}: {reason}") from None
 

@@ -86,6 +86,8 @@ class Places:
             check_place(task.order.output, task.path)
         where = [output.followed(task.path) for task in tasks]
         output.prepare(path for path in where if path.parent not in self._prepared)
+        for path in where:
+            output.check_length(path)
         if len(self._prepared) > MOST_FOLDERS:
             self._prepared.clear()
         self._prepared |= {path.parent for path in where}

@@ -1,6 +1,7 @@
 """Where pictures are drawn: models that stay loaded, batches of jobs, pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -34,13 +35,26 @@ from .prompts import (
     open_subject,
 )
 from .scripts import CLIP_SAMPLE
-from .shell import RunError
+from .shell import RunError, UserError
 from .weights import Files, find_files
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
 # Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
 LARGEST = 2.0**23
+
+
+@contextmanager
+def useless(named: str | None) -> Iterator[None]:
+    """Of a file of weights that can't be used: that is a mistake of who named it, or a failure.
+
+    Args:
+        named: the file, if somebody did.
+    """
+    try:
+        yield
+    except store.CheckpointError as error:
+        raise (UserError if named else RunError)(error) from None
 
 
 class Studio:
@@ -100,17 +114,16 @@ class Studio:
 
         Raises:
             RunError: a file of weights can't be had or used.
-            UserError: there is no compiler.
+            UserError: one that the job names can't be used, or there is no compiler.
         """
         key = job.model, self.files(job)
         if key not in self._loaded:
-            try:
+            with useless(job.checkpoint):
                 model = load_model(job.model, key[1].model, self.device)
-                clip_model = None
-                if key[1].clip is not None:
+            clip_model = None
+            if key[1].clip is not None:
+                with useless(job.clip_checkpoint):
                     clip_model = clip.load(key[1].clip, device=self.device)[0].requires_grad_(False)
-            except store.CheckpointError as error:
-                raise RunError(error) from None
             if self._checkpointing:
                 use_checkpointing(model)
                 if clip_model is not None:
@@ -199,7 +212,10 @@ class Studio:
 
         Raises:
             RunError, UserError: a file can't be had or used, or a prompt can't.
+            TypeError: it is something else than one job.
         """
+        if not isinstance(job, Job):
+            raise TypeError(f"draw takes a Job, as in draw(Job(['a fox'])), not {job!r:.60}")
         subject = open_subject(job.prompts, job.images, job.init, job.prompt_weight)
         return self.draw_batch([job], [subject])[0]
 

@@ -19,19 +19,14 @@ import script
 import torch
 from standin_weights import state_dict
 
+from compute import memory
+
 # Who runs the tests in the background may ignore Ctrl-C; what they start must not inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).with_name("data")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, one has the full-size models: for its memory."""
-    for item in items:
-        if item.get_closest_marker("slow") or item.path.name == "test_cuda.py":
-            item.add_marker(pytest.mark.xdist_group("full-size"))
 
 
 def manifest(name: str) -> dict[str, list[int]]:
@@ -94,6 +89,14 @@ def run_python(*args: str | Path, cwd: Path, timeout: float = 600) -> subprocess
 def clip_sample(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """`clip_sample(*args)` runs the script in the test's own folder."""
     return lambda *args, **options: script.start(*args, cwd=tmp_path, **options).wait()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def freed_memory_is_given_back():
+    """A test that draws in this process would leave it the memory of the largest for ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "keep_freed_memory", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

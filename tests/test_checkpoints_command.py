@@ -104,7 +104,7 @@ def test_each_option_takes_the_names_that_the_list_says():
         ("a.pth", "a.pth", 2, "a.pth is there already; remove it, or give another name"),
         ("none.pth", "b.pth", 2, "none.pth is not a file; name one of weights"),
         ("a.pth", "none/b.pth", 2, "none is not a folder; make it, or name another"),
-        ("a.pth", "b.pth", 1, "a.pth"),
+        ("a.pth", "b.pth", 2, "a.pth"),
     ],
 )
 def test_what_can_not_be_converted(tmp_path, monkeypatch, capsys, source, target, status, message):
@@ -217,5 +217,8 @@ def test_the_command_itself():
 
 
 def test_the_command_imports_no_torch():
-    code = "import checkpoints.command, sys; print('torch' in sys.modules)"
+    code = (
+        "import checkpoints.command, sys; checkpoints.command.main(['convert', 'a', 'b']); "
+        "print('torch' in sys.modules)"
+    )
     assert run_python("-c", code, cwd=ROOT).stdout == "False\n"

@@ -131,7 +131,17 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
     "line, message",
     [
         ('{"prompts": "a"', "no JSON object: Expecting ',' delimiter, column 16"),
-        ('{"promts": "a"}', "no option 'promts' of a job: there are prompts, images, model, "),
+        (
+            '{"promts": "a"}',
+            "no option 'promts' of a job; did you mean 'prompts'? there are ",
+        ),
+        (
+            '{"cut_pw": 1}',
+            "no option 'cut-pw' of a job; did you mean 'cut-pow'? there are ",
+        ),
+        ('{"colour": "red"}', "no option 'colour' of a job: there are prompts, images, model, "),
+        ('{"steps": 1, "seed": 2, "steps": 3}', "'steps' is said twice; leave out one of them"),
+        ('{"cut-pow": 1, "cut_pow": 1}', "'cut_pow' is said twice; leave out one of them"),
         ('{"batch-size": 3}', "no option 'batch-size' of a job: there are "),
         ('{"n": 0}', "n: '0' is not a whole number of at least 1"),
         ('{"output": 3}', "output: 3 is no text"),

@@ -127,7 +127,7 @@ def test_a_contact_sheet_of_a_device(tmp_path):
 
 @pytest.mark.parametrize("regular", [True, False])
 def test_a_line_of_jobs_without_an_end(tmp_path, pipe, regular):
-    content = b"a\n" + bytes(1 << 25)
+    content = b"a\n" + b"a" * (1 << 25)
 
     def write(path: Path) -> None:
         try:

@@ -237,6 +237,21 @@ def test_too_few_steps_there_and_back():
     assert not list(doubts(Job(**job, max_timestep=0.9), {}))
 
 
+@pytest.mark.parametrize(
+    "said, scale, told",
+    [
+        ({"cutn": 4}, 0, "warning: --cutn changes nothing where CLIP does not guide; give prompts"),
+        ({"cut_pow": 2.0}, 0, "warning: --cut-pow changes nothing where CLIP does not guide; give"),
+        ({"cutn": 16}, 0, None),  # as always, as a picture's record has it
+        ({"cutn": 4, "cut_pow": 2.0}, 3, None),
+    ],
+)
+def test_cutouts_that_nobody_looks_at(said, scale, told):
+    job = Job("a", model="emoji_64", clip_guidance_scale=scale, **said)
+    found = list(doubts(job, said))
+    assert found == [] if told is None else found[0].startswith(told) and len(found) == 1
+
+
 def test_a_warning_is_told_once(clip_sample, tmp_path):
     (tmp_path / "jobs").write_text("fox\nowl\n" + '{"prompts": "a", "init": "a.png"}')
     shutil.copy(ROOT / "tests" / "data" / "later" / "init.png", tmp_path / "a.png")

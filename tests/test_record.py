@@ -1,5 +1,9 @@
 import json
+import os
+import re
 import shlex
+import shutil
+import subprocess
 
 import pytest
 from records import JOB, PLAIN, RECORD, texts
@@ -165,3 +169,15 @@ def test_what_makes_no_difference():
 def test_every_method_has_a_name():
     assert tuple(SAMPLERS) == methods.METHODS
     assert "Sampler: DPM++ 2M," in infotext(PLAIN | {"sampler": SAMPLERS["dpmpp_2m"]})
+
+
+@pytest.mark.parametrize("text", ["bell\a", "it's\x1b[31m \\ red\x9b\x7f", "two\nlines\tof it"])
+def test_a_shell_reads_the_commands_prompt_and_a_terminal_shows_it(text):
+    if not (bash := shutil.which("bash")):
+        pytest.skip("needs bash")
+    command = Job(text, model="emoji_64").command()
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", command)
+    line = command.replace("./clip_sample.py", "printf '%s\\0'")
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    done = subprocess.run([bash, "-c", line], env=environment, stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode().split("\0")[-2] == text

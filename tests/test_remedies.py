@@ -211,6 +211,15 @@ def test_what_an_option_was_given(tmp_path, args, message):
     assert message in line
 
 
+def test_a_name_too_long_is_told_before_it_is_drawn_in_a_folder_that_others_went_to(tmp_path):
+    jobs = [{"prompts": "fox", "output": f"{name}.png"} for name in ("a", LONG, "b")]
+    (tmp_path / "jobs").write_text("\n".join(map(json.dumps, jobs)))
+    done = run(tmp_path, "clip_sample", *QUICK, "-cs", "0", "--jobs", "jobs")
+    assert done.returncode == 2
+    assert done.stdout == "a.png\nb.png\n"
+    assert f"jobs:2: --output: {LONG}.png: the name is too long; shorten it\n" in done.stderr
+
+
 def test_a_sheet_is_of_files(tmp_path):
     done = run(tmp_path, "make_grid", "https://me:secret@h.org/a.png")
     assert done.returncode == 2

@@ -87,8 +87,11 @@ def test_what_goes_wrong(studio, tmp_path):
         studio.draw(Job(images="none.png", **QUICK))
     broken = tmp_path / "broken.pth"
     broken.write_text("")
-    with pytest.raises(RunError, match="broken.pth: the file is empty"):
-        studio.draw(Job("a", checkpoint=str(broken), **QUICK))
+    for option in ("checkpoint", "clip_checkpoint"):
+        with pytest.raises(UserError, match="broken.pth: the file is empty"):
+            studio.draw(Job("a", **{option: str(broken)}, **QUICK))
+    with pytest.raises(TypeError, match=r"draw takes a Job, as in .*, not 'fox'"):
+        studio.draw("fox")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from checkpoints import store
+from checkpoints.console import open_streams
 from CLIP.clip import load
 from CLIP.model import CLIP
 
@@ -52,6 +53,7 @@ def trained_clip(pictures: list[data.Picture], folder: Path, on: bool) -> CLIP:
 
 
 def main() -> None:
+    open_streams()
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--state", type=Path, default=STATE, help=f"resumable state (default: {STATE})")
     p.add_argument(
