@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compute import pooling
+
 from .model import CLIP
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -71,11 +73,19 @@ class MakeCutouts(nn.Module):
                 from torch's own stream.
         """
         height, width = input.shape[2:]
-        groups = torch.split(input, 1) if generators else [input]
         streams: Sequence[torch.Generator | None] = generators or [None]
+        drawn = [[self.draw(height, width, one) for _ in range(self.cutn)] for one in streams]
+        if pooling.fits(input):
+            own = drawn if generators else drawn * len(input)
+            squares = [
+                (i, y.start, x.start, y.stop - y.start)
+                for boxes in zip(*own)
+                for i, (y, x) in enumerate(boxes)
+            ]
+            return pooling.pool(input, squares, self.cut_size)
+        groups = torch.split(input, 1) if generators else [input]
         rows = []
-        for pictures, generator in zip(groups, streams):
-            boxes = [self.draw(height, width, generator) for _ in range(self.cutn)]
+        for pictures, boxes in zip(groups, drawn):
             pooled = [F.adaptive_avg_pool2d(pictures[..., y, x], self.cut_size) for y, x in boxes]
             rows.append(torch.stack(pooled))
         return torch.cat(rows, dim=1).flatten(0, 1)

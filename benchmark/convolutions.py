@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from compute import convolution, fused, winograd
+from compute import convolution, fused, unpacked, winograd
 
-DIRECT, SMALL_TILES, TILES = "direct", "F(2x2)", "F(4x4)"
+WAYS = DIRECT, AS_THEY_ARE, SMALL_TILES, TILES = "direct", "unpacked", "F(2x2)", "F(4x4)"
 
 
 class Shape(NamedTuple):
@@ -36,6 +36,9 @@ SHAPES = [
     Shape(1, 512, 512, 32),
     Shape(1, 512, 512, 16),
     Shape(1, 1024, 1024, 8),
+    Shape(1, 1024, 1024, 4),
+    Shape(4, 1024, 1024, 4),
+    Shape(8, 1024, 1024, 4),
     Shape(1, 64, 64, 32),
     Shape(1, 128, 128, 16),
     Shape(1, 192, 192, 8),
@@ -52,6 +55,8 @@ def ways(shape: Shape) -> dict[str, Callable[[], Any]]:
     x = x.contiguous(memory_format=torch.channels_last)
     weight, bias = layer.weight, layer.bias
     found: dict[str, Callable[[], Any]] = {DIRECT: lambda: layer.convolve_direct(x)}
+    if unpacked.can(weight):
+        found[AS_THEY_ARE] = lambda: unpacked.convolve(x, weight, bias)
     if shape.side % 2 == 0:
         packed = winograd.pack(weight, x.shape)
         found[SMALL_TILES] = lambda: winograd.convolve(x, packed, bias, shape.filters)
@@ -67,6 +72,8 @@ def taken(shape: Shape) -> str:
     picture = torch.Size((shape.batch, shape.channels, shape.side, shape.side))
     if fused.pays(picture, weight):
         return TILES
+    if unpacked.pays(shape.batch * shape.side**2, weight):
+        return AS_THEY_ARE
     return SMALL_TILES if winograd.pays(picture, weight, spare=False) else DIRECT
 
 

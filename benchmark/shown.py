@@ -132,7 +132,7 @@ def show_batches(found: dict[str, Any]) -> Iterator[str]:
 def show_convolutions(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "## 3x3 convolutions, in milliseconds"
     yield ""
-    names = (convolutions.DIRECT, convolutions.SMALL_TILES, convolutions.TILES)
+    names = convolutions.WAYS
     rows = []
     for one in found:
         times = one["milliseconds"]

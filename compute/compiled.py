@@ -25,10 +25,16 @@ def up(number: int, to: int) -> int:
     return -(-number // to) * to
 
 
+def numbered(names: list[str], values: Values) -> list[int]:
+    """A task's arguments by name as it takes them, in order and behind two zeros, with which its
+    threads count. A tensor is its address, what is missing 0.
+    """
+    found = (values.get(name) for name in names)
+    return [0, 0, *(one.data_ptr() if isinstance(one, Tensor) else one or 0 for one in found)]
+
+
 def share(task: int, names: list[str], values: Values, threads: int) -> None:
-    """Runs a compiled task with arguments by name; a tensor is its address, what is missing 0."""
+    """Runs a compiled task with arguments by name."""
     from .jit import threads as pool
 
-    found = (values.get(name) for name in names)
-    numbers = [one.data_ptr() if isinstance(one, Tensor) else one or 0 for one in found]
-    pool.share(task, numbers, threads)
+    pool.share(task, numbered(names, values), threads)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused, products, winograd
+from . import fused, products, unpacked, winograd
 from .fused import Gradient, Rectifier
 from .kept import Packed, kept
 
@@ -104,6 +104,8 @@ class Conv2d(nn.Conv2d):
 
     def convolve_alone(self, x: Tensor) -> Tensor:
         """The convolution without what may stand before it."""
+        if unpacked.pays(x.numel() // x.shape[1], self.weight):
+            return unpacked.convolve(x, self.weight, self.bias)
         if (matrix := self.matrix(x)) is not None:
             return as_picture(products.forth(as_rows(x), matrix, self.bias, self.packed), x)
         if winograd.pays(x.shape, self.weight, self.spares_memory):

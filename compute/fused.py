@@ -8,19 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .compiled import Values, is_there, share, up
+from .compiled import Values, is_there, numbered, share, up
 
 MOST_TILES = 32  # of a piece: what then is transformed stays in the cache
 # With fewer tiles of all pictures together the weights are what takes time, but for those that are
 # small enough to stay in the cache (so many bytes, transformed).
 FEWEST_TILES, SMALL = 16, 2**23
 ALIGNMENT = 64  # of memory that two threads write to
+SHAPES = 1024  # so many are remembered
 
 
 def rows(shape: torch.Size) -> int:
@@ -39,16 +41,21 @@ def pays(shape: torch.Size, weight: Tensor, most: float = math.inf) -> bool:
     Args:
         most: how many times as large as the pictures the transformed weights may be.
     """
-    if not can(weight):
-        return False
+    return can(weight) and worth(shape, weight.shape, most)
+
+
+@lru_cache(SHAPES)
+def worth(shape: torch.Size, weights: torch.Size, most: float) -> bool:
+    """`pays`, for weights that can."""
     from .jit import convolution
 
     b, _, h, w = shape
-    filters, channels = padded(weight)
+    filters, channels = padded(*weights[:2])
+    if 4 * convolution.PRODUCTS * filters * channels <= SMALL:
+        return True
     if convolution.PRODUCTS * filters > most * b * h * w:
         return False
-    small = 4 * convolution.PRODUCTS * filters * channels <= SMALL
-    return small or b * rows(shape) >= FEWEST_TILES
+    return b * rows(shape) >= FEWEST_TILES
 
 
 def whole(channels: Iterable[int]) -> bool:
@@ -58,19 +65,19 @@ def whole(channels: Iterable[int]) -> bool:
     return all(count % LANES == 0 for count in channels)
 
 
-def padded(weight: Tensor) -> tuple[int, int]:
-    """The filters and channels of weights [K, C, 3, 3] with zeros where they fill no vectors."""
+def padded(filters: int, channels: int) -> tuple[int, int]:
+    """Those of weights with zeros where they fill no vectors."""
     from .jit.product import COLUMNS
     from .jit.vectors import LANES
 
-    return up(weight.shape[0], COLUMNS), up(weight.shape[1], LANES)
+    return up(filters, COLUMNS), up(channels, LANES)
 
 
 def pack(weight: Tensor) -> Tensor:
     """Weights [K, C, 3, 3], transformed, for `convolve`."""
     from .jit import convolution, threads
 
-    filters, channels = padded(weight)
+    filters, channels = padded(*weight.shape[:2])
     turned = weight.permute(2, 3, 1, 0)
     more = (0, filters - turned.shape[3], 0, channels - turned.shape[2])
     turned = F.pad(turned, more) if any(more) else turned.contiguous()
@@ -123,6 +130,42 @@ def pieces(shape: torch.Size, threads: int) -> tuple[int, int]:
     return size, -(-tiles // size)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How convolutions of one shape are done.
+
+    Args:
+        channels, filters: with those that fill vectors.
+        per_image: pieces of an image.
+        scratch_bytes: of a thread.
+        numbers: the task's arguments, but for what is another one each time.
+        zeros: which the arguments have the address of.
+    """
+
+    channels: int
+    filters: int
+    per_image: int
+    scratch_bytes: int
+    numbers: list[int]
+    zeros: Tensor
+
+
+@lru_cache(SHAPES)
+def plan_of(shape: torch.Size, filters: int, threads: int) -> Plan:
+    """The plan for pictures [B, C, H, W]."""
+    from .jit import convolution as jit
+
+    b, c, h, w = shape
+    wide, deep = padded(filters, c)
+    tiles, per_image = pieces(shape, threads)
+    scratch_bytes = up(jit.scratch_bytes(tiles, deep, wide), ALIGNMENT)
+    zeros = torch.zeros(max(deep, wide))
+    sizes = {"images": b, "height": h, "width": w, "channels": deep, "filters": wide}
+    values: Values = {"tiles": tiles, "scratch_bytes": scratch_bytes, "how": jit.PLAIN}
+    numbers = numbered(jit.ARGUMENTS, {**sizes, **values, "bias": zeros, "zeros": zeros})
+    return Plan(deep, wide, per_image, scratch_bytes, numbers, zeros)
+
+
 def convolve(
     x: Tensor,
     packed: Tensor,
@@ -144,33 +187,40 @@ def convolve(
     Returns:
         What comes out, and sums over it and its squares, [B, parts, 2].
     """
-    from .jit import convolution, threads
+    from .jit import convolution as jit
+    from .jit import threads
 
     b, c, h, w = x.shape
-    wide, deep = padded(x.new_empty(filters, c))
+    many = threads.count()
+    plan = plan_of(x.shape, filters, many)
+    wide, deep = plan.filters, plan.channels
     if deep > c:
         x = F.pad(x, (0, 0, 0, 0, 0, deep - c)).contiguous(memory_format=torch.channels_last)
-    many = threads.count()
-    tiles, per_image = pieces(x.shape, many)
-    out = torch.empty(b, wide, h, w, memory_format=torch.channels_last)
-    sums = torch.empty(b, per_image, 2) if measured else None
-    scratch_bytes = up(convolution.scratch_bytes(tiles, deep, wide), ALIGNMENT)
-    zeros = torch.zeros(max(deep, wide))
     if bias is not None and wide > filters:
         bias = F.pad(bias, (0, wide - filters))
-    values: dict[str, Any] = {"x": x, "weight": packed, "output": out, "tiles": tiles}
-    values |= {"images": b, "height": h, "width": w, "channels": deep, "filters": wide}
-    values |= {"bias": zeros if bias is None else bias, "moments": sums, "zeros": zeros}
-    values |= {"scratch": torch.empty(many * scratch_bytes, dtype=torch.uint8)}
-    values |= {"scratch_bytes": scratch_bytes, "how": convolution.PLAIN}
-    if isinstance(before, Rectifier):
-        values |= {"scale": before.scale, "shift": before.shift, "how": convolution.RECTIFIED}
-    elif before is not None:
-        away = before.h.data_ptr() - x.data_ptr()
-        values |= {**before.values, "away": away, "how": convolution.GRADIENT}
+    out = torch.empty(b, wide, h, w, memory_format=torch.channels_last)
+    sums = torch.empty(b, plan.per_image, 2) if measured else None
+    scratch = torch.empty(many * plan.scratch_bytes, dtype=torch.uint8)
+    numbers = list(plan.numbers)
+    numbers[jit.X] = x.data_ptr()
+    numbers[jit.WEIGHT] = packed.data_ptr()
+    numbers[jit.OUTPUT] = out.data_ptr()
+    numbers[jit.SCRATCH] = scratch.data_ptr()
+    if bias is not None:
+        numbers[jit.BIAS] = bias.data_ptr()
+    if sums is not None:
+        numbers[jit.MOMENTS] = sums.data_ptr()
+    if before is not None:
+        through = before if isinstance(before, Rectifier) else before.rectifier
+        numbers[jit.HOW] = jit.RECTIFIED
+        numbers[jit.SCALE], numbers[jit.SHIFT] = through.scale.data_ptr(), through.shift.data_ptr()
+    if isinstance(before, Gradient):
+        numbers[jit.HOW] = jit.GRADIENT
+        numbers[jit.AWAY] = before.h.data_ptr() - x.data_ptr()
+        numbers[jit.MORE] = before.more.data_ptr()
     if added is not None and wide == filters:
-        values["added"] = added.data_ptr() - out.data_ptr()
-    share(convolution.convolve, convolution.ARGUMENTS, values, many)
+        numbers[jit.ADDED] = added.data_ptr() - out.data_ptr()
+    threads.share(jit.convolve, numbers, many)
     if wide > filters:
         out = out[:, :filters].contiguous(memory_format=torch.channels_last)
         out = out if added is None else out.add_(added)

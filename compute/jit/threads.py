@@ -44,13 +44,13 @@ def share(task: int, numbers: Sequence[int], threads: int) -> None:
     """Runs a compiled task in so many threads at once.
 
     Args:
-        task: its address. It is given that of an array of 64-bit integers: two zeros, with which
-            the threads count their parts and themselves, and then the numbers.
-        numbers: its arguments.
+        task: its address. It is given that of an array of the numbers as 64-bit integers.
+        numbers: two zeros, with which the threads count their parts and themselves, and then the
+            task's arguments.
     """
     parallel = runtime()
     assert parallel is not None
-    arguments = np.array((0, 0, *numbers), np.int64)
+    arguments = np.array(numbers, np.int64)
     parallel(task, arguments.ctypes.data, threads, 0)
 
 
