@@ -15,8 +15,8 @@ from .kept import Packed, kept
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
 # Weights transformed for gradients are a second copy. They are kept where they are no larger than
-# so many pictures; where memory is short, no weights are kept that are larger than a few.
-ROOM, LITTLE_ROOM = 36, 3
+# so many pictures; where memory is short that is fewer, and the first copy has a limit, too.
+ROOM, LITTLE_ROOM, FIRST_ROOM = 36, 3, 20
 
 
 def can_pack() -> bool:
@@ -92,7 +92,7 @@ class Conv2d(nn.Conv2d):
         Args:
             before: what x goes through first.
         """
-        if fused.pays(x.shape, self.weight, LITTLE_ROOM if self.spares_memory else math.inf):
+        if fused.pays(x.shape, self.weight, FIRST_ROOM if self.spares_memory else math.inf):
             packed = self.kept("tiles", None, lambda: fused.pack(self.weight))
             return fused.convolve(x, packed, self.out_channels, self.bias, before, None, measured)
         out = self.convolve_alone(x if before is None else fused.rectify(x, before))
