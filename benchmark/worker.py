@@ -45,8 +45,7 @@ class Configuration:
             self.make_cond_fn = plain.make_cond_fn
         else:  # as the program has them
             device = torch.device("cpu")
-            if kind != CHECKPOINTING:
-                memory.keep_freed_memory()
+            memory.keep_freed_memory()
             self.model = load_model(files.name, files.model, device)
             self.clip, _ = clip.load(files.clip, device=device)
             self.clip.requires_grad_(False)

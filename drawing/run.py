@@ -88,7 +88,7 @@ class Run:
             device = pick_device(self.how.device, self.rank.local)
             if self.how.threads is not None:
                 use_threads(self.how.threads)
-            if device.type == "cpu" and not self.how.checkpointing:
+            if device.type == "cpu":
                 memory.keep_freed_memory()
             how = self.how
             self._studio = Studio(
