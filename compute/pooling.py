@@ -20,6 +20,14 @@ def fits(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and is_there()
 
 
+def ends_of(side: Tensor, size: int) -> Tensor:
+    """Of squares with sides [N] the first and the one behind the last of the rows that each row of
+    those that come out covers, and so the columns: [N, size, 2].
+    """
+    i, side = torch.arange(size), side[:, None]
+    return torch.stack([i * side // size, -(-(i + 1) * side // size)], dim=-1)
+
+
 def run(task: int, x: Tensor, output: Tensor, squares: Tensor, shape: torch.Size) -> None:
     """Runs a task on pictures of a shape."""
     from .jit import pooling, threads
@@ -27,11 +35,12 @@ def run(task: int, x: Tensor, output: Tensor, squares: Tensor, shape: torch.Size
     images, channels, height, width = shape
     size = (x if task == pooling.pool_gradient else output).shape[-1]
     many = threads.count()
-    scratch_bytes = up(pooling.scratch_bytes(size, max(height, width)), ALIGNMENT)
+    scratch_bytes = up(x.element_size() * max(height, width), ALIGNMENT)
+    ends = ends_of(squares[:, pooling.SIDE], size)
     values: Values = {"x": x, "output": output, "squares": squares, "count": len(squares)}
     sizes = {"images": images, "channels": channels, "height": height, "width": width}
     scratch = torch.empty(many * scratch_bytes, dtype=torch.uint8)
-    more: Values = {"size": size, "scratch": scratch, "scratch_bytes": scratch_bytes}
+    more: Values = {"size": size, "scratch": scratch, "scratch_bytes": scratch_bytes, "ends": ends}
     share(task, pooling.ARGUMENTS, {**values, **sizes, **more}, many)
 
 

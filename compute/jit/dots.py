@@ -11,8 +11,8 @@ from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 from numba.core import cgutils
 
-from .compiler import inline, kernel, task
-from .primitives import float_at, long_at, put_float, take
+from .compiler import kernel, task
+from .primitives import long_at, take
 from .threads import FIRST
 from .vectors import BYTES, FLOAT, INT, LANES, LONG, SIZE, Vector, load, pointer, variables, zero
 
@@ -115,19 +115,18 @@ def dots(a: int) -> None:
                     add_dots(at, other, of, BYTES * inner, vectors, to, other_to)
 
 
-@inline
-def gather(to: int, picture: int, y: int, x: int, height: int, width: int, channels: int) -> None:
-    """The 3x3 pixels around one, channel by channel."""
-    for i in range(TAPS):
-        row, column = y + i // 3 - 1, x + i % 3 - 1
-        here = to + BYTES * i
-        if 0 <= row < height and 0 <= column < width:
-            where = picture + BYTES * channels * (row * width + column)
-            for channel in range(channels):
-                put_float(here + BYTES * TAPS * channel, float_at(where + BYTES * channel))
-        else:
-            for channel in range(channels):
-                put_float(here + BYTES * TAPS * channel, 0.0)
+@kernel
+def spread_out(builder: Builder, x: ir.Value, to: ir.Value, count: ir.Value) -> None:
+    """Numbers in a row to every TAPS-th place of another. Of an address of 0 they are zeros."""
+    there = builder.icmp_signed("!=", x, LONG(0))
+    with cgutils.for_range(builder, count, intp=LONG) as loop:
+        place = pointer(builder, to, builder.mul(loop.index, LONG(TAPS * BYTES)), FLOAT)
+        with builder.if_else(there) as (here, beyond):
+            with here:
+                at = pointer(builder, x, builder.mul(loop.index, LONG(BYTES)), FLOAT)
+                builder.store(builder.load(at), place)
+            with beyond:
+                builder.store(FLOAT(0.0), place)
 
 
 AROUND = "x output images height width channels".split()
@@ -145,5 +144,9 @@ def around(a: int) -> None:
             return
         picture = long_at(a, PICTURE) + BYTES * (pixel // area) * area * channels
         to = long_at(a, PATCHES) + BYTES * pixel * TAPS * channels
-        place = pixel % area
-        gather(to, picture, place // width, place % width, height, width, channels)
+        y, x = pixel % area // width, pixel % width
+        for i in range(TAPS):
+            row, column = y + i // 3 - 1, x + i % 3 - 1
+            inside = 0 <= row < height and 0 <= column < width
+            at = picture + BYTES * channels * (row * width + column) if inside else 0
+            spread_out(at, to + BYTES * i, channels)

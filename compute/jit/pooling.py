@@ -6,108 +6,176 @@ adaptive pooling has it. Rows are added first, in vectors.
 
 from __future__ import annotations
 
-from .compiler import inline, task
-from .primitives import float_at, long_at, put_float, put_long, take
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.ir import IRBuilder as Builder
+from numba.core import cgutils
+
+from .compiler import kernel, task
+from .primitives import long_at, take
 from .threads import FIRST
-from .vectors import BYTES
+from .vectors import BYTES, FLOAT, pointer
+from .vectors import LONG as INTEGER
 
 LONG = 8  # bytes of an integer
 # Of each square: the picture, the place of its upper left corner, and its side.
 IMAGE, TOP, LEFT, SIDE = range(4)
 NUMBERS = 4
-ARGUMENTS = "x output squares count images channels height width size scratch scratch_bytes".split()
-X, OUTPUT, SQUARES, COUNT, IMAGES, CHANNELS, HEIGHT, WIDTH, SIZE, SCRATCH, SCRATCH_BYTES = range(
-    FIRST, FIRST + len(ARGUMENTS)
+# `ends`: of each square and each row or column that comes out the first that it covers, and the one
+# behind the last.
+ARGUMENTS = (
+    "x output squares ends count images channels height width size scratch scratch_bytes".split()
 )
+(
+    X,
+    OUTPUT,
+    SQUARES,
+    ENDS,
+    COUNT,
+    IMAGES,
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    SIZE,
+    SCRATCH,
+    SCRATCH_BYTES,
+) = range(FIRST, FIRST + len(ARGUMENTS))
 
 
-def scratch_bytes(size: int, side: int) -> int:
-    """What a thread needs for squares of so large a side at most."""
-    return 2 * LONG * size + BYTES * side
+def number(builder: Builder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """A pointer to a number of an array."""
+    return pointer(builder, address, builder.mul(index, INTEGER(BYTES)), FLOAT)
 
 
-@inline
-def first_of(i: int, side: int, size: int) -> int:
-    """The first pixel that the i-th of those that come out covers."""
-    return i * side // size
+def bounds(builder: Builder, ends: ir.Value, i: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The i-th pair of integers of an array."""
+    at = builder.add(ends, builder.mul(i, INTEGER(2 * LONG)))
+    first, end = (builder.load(pointer(builder, at, k * LONG, INTEGER)) for k in range(2))
+    return first, end
 
 
-@inline
-def end_of(i: int, side: int, size: int) -> int:
-    """The pixel behind the last that it covers."""
-    return ((i + 1) * side + size - 1) // size
+def quotient(builder: Builder, value: ir.Value, *counts: ir.Value) -> ir.Value:
+    """A number divided by integers."""
+    for count in counts:
+        value = builder.fdiv(value, builder.sitofp(count, FLOAT))
+    return value
 
 
-@inline
-def write_ends(to: int, side: int, size: int) -> None:
-    for i in range(size):
-        put_long(to, 2 * i, first_of(i, side, size))
-        put_long(to, 2 * i + 1, end_of(i, side, size))
+def each(builder: Builder, start: ir.Value, end: ir.Value) -> Any:
+    """A loop over integers; it gives the present one first."""
+    return cgutils.for_range_slice(builder, start, end, INTEGER(1), intp=INTEGER)
+
+
+@kernel
+def pool_row(
+    builder: Builder,
+    start: ir.Value,
+    width: ir.Value,
+    ends: ir.Value,
+    i: ir.Value,
+    size: ir.Value,
+    side: ir.Value,
+    row: ir.Value,
+    out: ir.Value,
+) -> None:
+    """The i-th row of what a square of pixels at an address becomes, `width` bytes from row to row.
+
+    Args:
+        row: room for `side` numbers.
+    """
+    top, bottom = bounds(builder, ends, i)
+    total = cgutils.alloca_once(builder, FLOAT)
+    zero = INTEGER(0)
+
+    def add(place: ir.Value) -> None:
+        builder.store(builder.fadd(builder.load(total), builder.load(place)), total)
+
+    with each(builder, zero, side) as (k, _):
+        builder.store(FLOAT(0.0), total)
+        with each(builder, top, bottom) as (line, _):
+            add(number(builder, builder.add(start, builder.mul(line, width)), k))
+        builder.store(builder.load(total), number(builder, row, k))
+    with each(builder, zero, size) as (j, _):
+        left, right = bounds(builder, ends, j)
+        builder.store(FLOAT(0.0), total)
+        with each(builder, left, right) as (k, _):
+            add(number(builder, row, k))
+        covered = builder.sub(right, left), builder.sub(bottom, top)
+        mean = quotient(builder, builder.load(total), *covered)
+        builder.store(mean, number(builder, out, j))
+
+
+@kernel
+def unpool_row(
+    builder: Builder,
+    start: ir.Value,
+    width: ir.Value,
+    ends: ir.Value,
+    i: ir.Value,
+    size: ir.Value,
+    side: ir.Value,
+    row: ir.Value,
+    grad: ir.Value,
+) -> None:
+    """Adds to a square what it has of the gradient to the i-th row of what it becomes."""
+    top, bottom = bounds(builder, ends, i)
+    zero = INTEGER(0)
+
+    def add(place: ir.Value, value: ir.Value) -> None:
+        builder.store(builder.fadd(builder.load(place), value), place)
+
+    with each(builder, zero, side) as (k, _):
+        builder.store(FLOAT(0.0), number(builder, row, k))
+    with each(builder, zero, size) as (j, _):
+        left, right = bounds(builder, ends, j)
+        value = builder.load(number(builder, grad, j))
+        share = quotient(builder, value, builder.sub(right, left), builder.sub(bottom, top))
+        with each(builder, left, right) as (k, _):
+            add(number(builder, row, k), share)
+    with each(builder, top, bottom) as (line, _):
+        pixels = builder.add(start, builder.mul(line, width))
+        with each(builder, zero, side) as (k, _):
+            add(number(builder, pixels, k), builder.load(number(builder, row, k)))
 
 
 @task
 def pool(a: int) -> None:
     """Of [images, channels, height, width] to [count, channels, size, size]."""
-    ends = long_at(a, SCRATCH) + take(a + 8) * long_at(a, SCRATCH_BYTES)
-    channels, size, width = long_at(a, CHANNELS), long_at(a, SIZE), long_at(a, WIDTH)
-    row = ends + 2 * LONG * size
+    row = long_at(a, SCRATCH) + take(a + 8) * long_at(a, SCRATCH_BYTES)
+    channels, size, width = long_at(a, CHANNELS), long_at(a, SIZE), BYTES * long_at(a, WIDTH)
     while True:
         part = take(a)
         if part >= long_at(a, COUNT) * channels:
             return
-        square = long_at(a, SQUARES) + LONG * NUMBERS * (part // channels)
-        side = long_at(square, SIDE)
-        plane = long_at(square, IMAGE) * channels + part % channels
+        n = part // channels
+        square = long_at(a, SQUARES) + LONG * NUMBERS * n
+        ends, side = long_at(a, ENDS) + 2 * LONG * n * size, long_at(square, SIDE)
+        plane = long_at(square, IMAGE) * channels + part - n * channels
         line = plane * long_at(a, HEIGHT) + long_at(square, TOP)
-        start = long_at(a, X) + BYTES * (line * width + long_at(square, LEFT))
+        start = long_at(a, X) + line * width + BYTES * long_at(square, LEFT)
         output = long_at(a, OUTPUT) + BYTES * part * size * size
-        write_ends(ends, side, size)
         for i in range(size):
-            first, end = first_of(i, side, size), end_of(i, side, size)
-            for k in range(side):
-                total = float_at(start + BYTES * (first * width + k))
-                for line in range(first + 1, end):
-                    total += float_at(start + BYTES * (line * width + k))
-                put_float(row + BYTES * k, total)
-            for j in range(size):
-                left, right = long_at(ends, 2 * j), long_at(ends, 2 * j + 1)
-                total = float_at(row + BYTES * left)
-                for k in range(left + 1, right):
-                    total += float_at(row + BYTES * k)
-                share = 1.0 / ((end - first) * (right - left))
-                put_float(output + BYTES * (i * size + j), total * share)
+            pool_row(start, width, ends, i, size, side, row, output + BYTES * i * size)
 
 
 @task
 def pool_gradient(a: int) -> None:
     """Adds to the gradient to the pictures, which is the output here; x is that to the squares."""
-    ends = long_at(a, SCRATCH) + take(a + 8) * long_at(a, SCRATCH_BYTES)
-    channels, size, width = long_at(a, CHANNELS), long_at(a, SIZE), long_at(a, WIDTH)
-    row = ends + 2 * LONG * size
+    row = long_at(a, SCRATCH) + take(a + 8) * long_at(a, SCRATCH_BYTES)
+    channels, size, width = long_at(a, CHANNELS), long_at(a, SIZE), BYTES * long_at(a, WIDTH)
     while True:
         plane = take(a)  # each in one thread, which adds all squares of it
         if plane >= long_at(a, IMAGES) * channels:
             return
+        image = plane // channels
         for n in range(long_at(a, COUNT)):
             square = long_at(a, SQUARES) + LONG * NUMBERS * n
-            if long_at(square, IMAGE) != plane // channels:
-                continue
-            side = long_at(square, SIDE)
-            line = plane * long_at(a, HEIGHT) + long_at(square, TOP)
-            start = long_at(a, OUTPUT) + BYTES * (line * width + long_at(square, LEFT))
-            grad = long_at(a, X) + BYTES * (n * channels + plane % channels) * size * size
-            write_ends(ends, side, size)
-            for i in range(size):
-                first, end = first_of(i, side, size), end_of(i, side, size)
-                for k in range(side):
-                    put_float(row + BYTES * k, 0.0)
-                for j in range(size):
-                    left, right = long_at(ends, 2 * j), long_at(ends, 2 * j + 1)
-                    share = 1.0 / ((end - first) * (right - left))
-                    share *= float_at(grad + BYTES * (i * size + j))
-                    for k in range(left, right):
-                        put_float(row + BYTES * k, float_at(row + BYTES * k) + share)
-                for line in range(first, end):
-                    for k in range(side):
-                        to = start + BYTES * (line * width + k)
-                        put_float(to, float_at(to) + float_at(row + BYTES * k))
+            if long_at(square, IMAGE) == image:
+                ends, side = long_at(a, ENDS) + 2 * LONG * n * size, long_at(square, SIDE)
+                line = plane * long_at(a, HEIGHT) + long_at(square, TOP)
+                start = long_at(a, OUTPUT) + line * width + BYTES * long_at(square, LEFT)
+                of = n * channels + plane - image * channels
+                grad = long_at(a, X) + BYTES * of * size * size
+                for i in range(size):
+                    unpool_row(start, width, ends, i, size, side, row, grad + BYTES * i * size)
