@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from checkpoints import store
-from checkpoints.console import Parser, hush, shown
+from checkpoints.console import Parser, hush, note, shown
 from checkpoints.place import at_home
 
 from . import advice, arguments, prompts, shell
@@ -59,10 +59,11 @@ def request_of(options: dict[str, Any], script: Script) -> Request:
     if jobs is not None:
         file = open_jobs(jobs, alone=this_rank().of == 1)
         return Request(read_orders(file, jobs, options), how, keep, lines=True)
-    if again:
-        orders = [order_again(path, options) for path in again]
-        return Request(orders, how, keep, sources=tuple(map(at_home, again)))
-    return Request([order_of(options)], how, keep)
+    orders = [order_again(path, options) for path in again] if again else [order_of(options)]
+    guides = any(order.job.clip_guidance_scale for order in orders)
+    if how.checkpointing and not guides and this_rank().reports:
+        note("warning: --checkpointing changes nothing where CLIP does not guide")
+    return Request(orders, how, keep, sources=tuple(map(at_home, again)))
 
 
 def order_again(path: str, changes: dict[str, Any]) -> Order:

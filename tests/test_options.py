@@ -252,6 +252,14 @@ def test_cutouts_that_nobody_looks_at(said, scale, told):
     assert found == [] if told is None else found[0].startswith(told) and len(found) == 1
 
 
+@pytest.mark.parametrize("scale, told", [("0", True), ("5", False)])
+def test_checkpointing_that_nothing_needs(clip_sample, tmp_path, scale, told):
+    done = clip_sample("fox", *QUICK, "-cs", scale, "--checkpointing", "--steps", "10", "-n", "1")
+    assert done.returncode == 0, done.stderr
+    warning = "warning: --checkpointing changes nothing where CLIP does not guide"
+    assert (warning in done.stderr.splitlines()) == told
+
+
 def test_a_warning_is_told_once(clip_sample, tmp_path):
     (tmp_path / "jobs").write_text("fox\nowl\n" + '{"prompts": "a", "init": "a.png"}')
     shutil.copy(ROOT / "tests" / "data" / "later" / "init.png", tmp_path / "a.png")
