@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C is quiet from here on
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from drawing import shell
 
 if __name__ == "__main__":  # before anything that takes time

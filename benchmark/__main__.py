@@ -5,7 +5,7 @@ in brackets the least and the most. The full form takes half an hour, 20 GB of m
 disk, and wants a machine that does nothing else.
 """
 
-from checkpoints.console import Parser, open_streams, require
+from checkpoints.console import Parser, leave, open_streams, require
 
 if __name__ == "__main__":
     require("python -m benchmark", "torch", "torchvision", "PIL")
@@ -115,4 +115,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # who reads has read enough
+        leave(sys.stdout)
+        sys.exit(1)

@@ -144,9 +144,11 @@ def reason(url: str, error: Exception, patience: Patience) -> Refused:
         return error
     if isinstance(error, (IncompleteRead, ProtocolError)):
         return Refused("the connection broke before the end; try again", again=True)
+    if isinstance(error, DecodeError):
+        return Refused("the server packs what it sends, and it can't be unpacked", again=True)
     failed = network_failure(error, Waits(patience.connect, patience.read), begun=False)
     # An address that is none at all is a ValueError.
-    wrong = isinstance(error, (ValueError, DecodeError)) or any(
+    wrong = isinstance(error, ValueError) or any(
         isinstance(cause, SSLCertVerificationError) for cause in causes(error)
     )
     if wrong:

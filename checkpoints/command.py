@@ -162,10 +162,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         prog: what the messages call the program, the file's name if None.
     """
     open_streams()
+    kept = ""  # of what is interrupted
     try:
         args = parse(argv, prog)
         if args.command == "fetch":
             require(prog or "checkpoints", "requests", "tqdm", "filelock")
+            kept = "; the next fetch goes on where this one stopped"
             status = fetch(args.names)
         elif args.command == "convert":
             require(prog or "checkpoints", "torch", "safetensors")
@@ -176,7 +178,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             status = show_list()
         return status
     except KeyboardInterrupt:
-        note("interrupted; the next fetch goes on where this one stopped")
+        note(f"interrupted{kept}")
         return 130
     except BrokenPipeError:
         leave(sys.stdout)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +60,27 @@ def convert(source: Path, target: Path) -> None:
         raise BadRequest(f"{shown(source)} is not a file; name one of weights")
     if not target.parent.is_dir():
         raise BadRequest(f"{shown(target.parent)} is not a folder; make it, or name another")
+    partial = target.with_name(target.name + ".partial")
+    try:
+        partial.touch()
+        write(source, partial, FORMATS[target.suffix])
+        os.replace(partial, target)
+    except OSError as error:
+        raise CheckpointError(f"can't write {shown(target)}: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write(source: Path, target: Path, write_format: Write) -> None:
+    """Writes the tensors of a file into another, which is there.
+
+    Raises:
+        BadRequest: they can't be read.
+        OSError: they can't be written.
+    """
+    from safetensors import SafetensorError
+
     from . import tensors  # imports PyTorch, which takes longer than to find a mistake
 
     try:
@@ -65,15 +89,13 @@ def convert(source: Path, target: Path) -> None:
         raise BadRequest(str(error)) from None
     # Neither format wants two names in one piece of memory, or gaps.
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
-    partial = target.with_name(target.name + ".partial")
+    mode = target.stat().st_mode  # as the user has it; safetensors gives a file to him alone
     try:
-        partial.touch()
-        mode = partial.stat().st_mode  # as the user has it; safetensors gives a file to him alone
-        FORMATS[target.suffix](owned, partial)
-        partial.chmod(mode)
-        os.replace(partial, target)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or tensors.one_line(error)
-        raise CheckpointError(f"can't write {target}: {reason}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+        write_format(owned, target)
+    except (RuntimeError, SafetensorError) as error:
+        # They say in words of their own what the system said to them.
+        size = sum(tensor.nbytes for tensor in owned.values())
+        room = shutil.disk_usage(target.parent).free + target.stat().st_size
+        reason = os.strerror(errno.ENOSPC) if room < size else tensors.one_line(error)
+        raise OSError(errno.ENOSPC if room < size else errno.EIO, reason) from None
+    target.chmod(mode)

@@ -15,19 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .compiled import Values, is_there, numbered, share, up
+from .compiled import Values, is_there, share
+from .tiling import SHAPES, padded, plan_of, rows
 
-MOST_TILES = 32  # of a piece: what then is transformed stays in the cache
 # With fewer tiles of all pictures together the weights are what takes time, but for those that are
 # small enough to stay in the cache (so many bytes, transformed).
 FEWEST_TILES, SMALL = 16, 2**23
-ALIGNMENT = 64  # of memory that two threads write to
-SHAPES = 1024  # so many are remembered
-
-
-def rows(shape: torch.Size) -> int:
-    """The tiles of a picture of a shape [B, C, H, W]."""
-    return -(-shape[2] // 4) * -(-shape[3] // 4)
 
 
 def can(weight: Tensor) -> bool:
@@ -63,14 +56,6 @@ def whole(channels: Iterable[int]) -> bool:
     from .jit.vectors import LANES
 
     return all(count % LANES == 0 for count in channels)
-
-
-def padded(filters: int, channels: int) -> tuple[int, int]:
-    """Those of weights with zeros where they fill no vectors."""
-    from .jit.product import COLUMNS
-    from .jit.vectors import LANES
-
-    return up(filters, COLUMNS), up(channels, LANES)
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -118,52 +103,6 @@ class Gradient:
     @property
     def values(self) -> dict[str, Tensor]:
         return {"scale": self.rectifier.scale, "shift": self.rectifier.shift, "more": self.more}
-
-
-def pieces(shape: torch.Size, threads: int) -> tuple[int, int]:
-    """The tiles of a piece, and the pieces of an image: as many as give all threads as much."""
-    from .jit.product import ROWS
-
-    tiles = rows(shape)
-    most = min(MOST_TILES, -(-tiles * shape[0] // threads))
-    size = up(-(-tiles // -(-tiles // most)), ROWS)
-    return size, -(-tiles // size)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How convolutions of one shape are done.
-
-    Args:
-        channels, filters: with those that fill vectors.
-        per_image: pieces of an image.
-        scratch_bytes: of a thread.
-        numbers: the task's arguments, but for what is another one each time.
-        zeros: which the arguments have the address of.
-    """
-
-    channels: int
-    filters: int
-    per_image: int
-    scratch_bytes: int
-    numbers: list[int]
-    zeros: Tensor
-
-
-@lru_cache(SHAPES)
-def plan_of(shape: torch.Size, filters: int, threads: int) -> Plan:
-    """The plan for pictures [B, C, H, W]."""
-    from .jit import convolution as jit
-
-    b, c, h, w = shape
-    wide, deep = padded(filters, c)
-    tiles, per_image = pieces(shape, threads)
-    scratch_bytes = up(jit.scratch_bytes(tiles, deep, wide), ALIGNMENT)
-    zeros = torch.zeros(max(deep, wide))
-    sizes = {"images": b, "height": h, "width": w, "channels": deep, "filters": wide}
-    values: Values = {"tiles": tiles, "scratch_bytes": scratch_bytes, "how": jit.PLAIN}
-    numbers = numbered(jit.ARGUMENTS, {**sizes, **values, "bias": zeros, "zeros": zeros})
-    return Plan(deep, wide, per_image, scratch_bytes, numbers, zeros)
 
 
 def convolve(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
 from collections.abc import Sequence
 
 from checkpoints.console import Parser
@@ -39,6 +41,12 @@ def remedy(unknown: Sequence[str], script: Script) -> str:
 
 def parse(parser: Parser, argv: Sequence[str] | None, script: Script) -> argparse.Namespace:
     """The options of a command line; one that is mistaken ends the program."""
+    # One of another script's can be the beginning of one of this one's, which argparse would take.
+    for word in itertools.takewhile("--".__ne__, sys.argv[1:] if argv is None else argv):
+        option = word.partition("=")[0]
+        begins = option.startswith("--") and option not in parser._option_string_actions
+        if begins and others_with(option, script):
+            parser.error(f"unrecognized arguments: {option}; {remedy([option], script)}")
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; {remedy(unknown, script)}")

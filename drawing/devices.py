@@ -2,7 +2,7 @@
 
 import torch
 
-from .shell import UserError
+from .shell import NoDevice
 
 
 def devices() -> list[str]:
@@ -24,7 +24,7 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
             GPUs and none is named by its number, each process has its own.
 
     Raises:
-        UserError: there is no such device.
+        NoDevice: there is no such device.
     """
     found = devices()
     gpus = [one for one in found if one.startswith("cuda")]
@@ -38,5 +38,5 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     if device is not None and str(device) in ("cpu:0", "mps:0"):  # the only one of its kind
         device = torch.device(device.type)
     if device is None or str(device) not in names:
-        raise UserError(f"--device: there is no {name!r} here, only {', '.join(found)}")
+        raise NoDevice(f"--device: there is no {name!r} here, only {', '.join(found)}")
     return device

@@ -34,6 +34,8 @@ def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
             f"warning: {job.method} needs {least} steps to come out of the noise, and has "
             f"{job.steps}; take --method ddim, or more --steps"
         )
+    if said.get("images") == [] and not job.images:
+        yield "warning: --images names none"
     for name, usual in CLIP_SAMPLE.defaults.items():
         if name in CUTOUTS and not job.clip_guidance_scale and said.get(name) not in (None, usual):
             yield (

@@ -6,11 +6,14 @@ import weakref
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from checkpoints import store
 from checkpoints.download import human_size
 from CLIP import guidance
 from diffusion import noise
@@ -58,6 +61,20 @@ class Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.peak = max(self.peak, self.bytes)
                     weakref.finalize(storage, self._gone, key, storage.nbytes())
         return out
+
+
+class Attention(TorchFunctionMode):
+    """Attention whose weights are nowhere as a whole, as devices compute it; those of tensors
+    without numbers would be.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args
+        return q + k.mean(-2, keepdim=True) + v.mean(-2, keepdim=True)
 
 
 class Evaluation(nn.Module):
@@ -113,7 +130,7 @@ def peak(evaluation: Evaluation, n: int) -> int:
     named = [*evaluation.named_parameters(), *evaluation.named_buffers()]
     sizes = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
     counted = Tensors()
-    with torch.no_grad(), counted:
+    with torch.no_grad(), Attention(), counted:
         functional_call(evaluation, sizes, (n,))
     return counted.peak
 
@@ -135,7 +152,8 @@ def check_batch(
     Raises:
         UserError: there aren't so many; says how many pictures fit.
     """
-    if n == 1:
+    card = store.cards()[job.model]
+    if n == 1 and max(job.size) <= card.side:  # what the model is made for
         return 0
     device = next(models.model.parameters()).device
     free = available(device)
@@ -159,4 +177,6 @@ def check_batch(
         return need
     fits = max(1, int((free + spare - two + 2 * each) / (each + own)))
     text = f"it would take about {human_size(int(need))} of memory, and {human_size(int(free))}"
+    if n == 1:
+        raise UserError(f"--size {job.size[0]} {job.size[1]}: {text} are free; take a smaller one")
     raise UserError(f"--batch-size {n}: {text} are free; take --batch-size {fits}, or less")

@@ -1,6 +1,7 @@
 """Contact sheets: many images in one."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from checkpoints.local import read_file
 
 from . import output
 from .metadata import decode
+from .naming import check_sides
 from .shell import UserError
 
 MOST_PIXELS = 2**30  # 3 GB; what opens pictures gives up long before
@@ -56,8 +58,24 @@ def open_image(path: Path) -> Image.Image:
     except OSError as error:
         raise UserError(f"can't read {shown(path)}: {error.strerror or error}") from None
     if image is None:
-        raise UserError(f"{shown(path)} is no image, or damaged or truncated")
-    return image
+        why = f"has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down"
+        why = why if is_huge(path) else "is no image, or damaged or truncated"
+        raise UserError(f"{shown(path)} {why}")
+    # Not every format has the colours that printers mix.
+    return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+def is_huge(path: Path) -> bool:
+    """Whether an image has more pixels than Pillow takes for one that somebody would send."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            Image.open(path).close()
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            return True
+        except Exception:  # of damaged data Pillow raises nearly anything
+            return False
+    return False
 
 
 def too_large() -> UserError:
@@ -78,6 +96,7 @@ def write_sheet(paths: Sequence[Path], output_path: Path, nrow: int | None = Non
         raise UserError(f"no contact sheet: {error}") from None
     except (MemoryError, OverflowError):
         raise too_large() from None
+    check_sides(str(output_path), sheet.size, "no contact sheet")
     try:
         output.write(sheet, output_path, None, "the images themselves are as they were")
     except (MemoryError, OverflowError):

@@ -183,8 +183,12 @@ def settled(job: Job) -> dict[str, Any]:
     for name in ("prompts", "images"):
         own[name] = texts(name, own[name])
     for name, parse in NUMBERS.items():
+        value = own[name]
+        if isinstance(value, bool):
+            raise JobError(f"{name.replace('_', ' ')}: {value} is not a number")
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST
         try:
-            own[name] = None if own[name] is None else parse(str(own[name]))
+            own[name] = None if value is None else parse(str(int(value) if whole else value))
         except argparse.ArgumentTypeError as error:
             raise JobError(f"{name.replace('_', ' ')}: {error}") from None
     own["model"] = own["model"] or script.defaults["model"]

@@ -105,8 +105,10 @@ def options_of(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         # Its own text counts lines, too, and there is but one.
         raise UserError(f"no JSON object: {error.msg}, column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"no JSON object: {error}") from None
+    except RecursionError:
+        raise UserError("no JSON object: it is nested too deeply") from None
+    except ValueError:  # Python takes no whole number of thousands of digits
+        raise UserError("no JSON object: a number in it is too long") from None
     return options
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NEAREST = 3  # names to suggest
 MOST = 5  # unknown words to name
+LONGEST = 40  # letters of one
 
 
 def vocabulary_of(job: Job) -> Vocabulary | None:
@@ -34,6 +35,11 @@ def heard(job: Job, subject: Subject) -> Subject:
     return replace(subject, texts=tuple((known.said(text), w) for text, w in subject.texts))
 
 
+def shortened(word: str) -> str:
+    """A word to show; of one that is none the beginning."""
+    return word if len(word) <= LONGEST else f"{word[:LONGEST]}..."
+
+
 def warning(job: Job, text: str, clip_model: CLIP) -> str | None:
     """What to say of a text with words that the model has not learned, None if it knows them all.
 
@@ -50,7 +56,7 @@ def warning(job: Job, text: str, clip_model: CLIP) -> str | None:
         from CLIP import prompts
 
         near = prompts.nearest(clip_model, " ".join(rest), list(known.names), NEAREST)
-    words = ", ".join(f'"{word}"' for word in unknown[:MOST])
+    words = ", ".join(f'"{shortened(word)}"' for word in unknown[:MOST])
     more = f" and {len(unknown) - MOST} more words" if len(unknown) > MOST else ""
     there = f"the nearest things that it knows: {', '.join(near)}"
     return (

@@ -1,5 +1,6 @@
 """From the pattern of `--output` to the images' paths."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ PATTERN = "out_{i:05}.png"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What to say where an option that can stand alone was given what looks like a prompt.
 PROMPTS_FIRST = "a prompt stands before the options, or behind --"
+LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels, of the formats that have a limit
 PREVIEW = ".preview.png"  # behind an image's name
 # What a whole number can have after its colon. Two digits of width are enough, and no more keep a
 # mistyped one from filling the memory.
@@ -92,8 +94,22 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
         raise bad(f"names that end in {PREVIEW} are those of previews; give another name")
 
 
+def check_sides(pattern: str, size: tuple[int, int], option: str = "--output") -> None:
+    """Raises BadOutput where the format of a name has no pictures of such a size."""
+    format = FORMATS.get(Path(pattern).suffix.lower(), "")
+    if max(size) > (most := LONGEST_SIDES.get(format, max(size))):
+        why = f"a {format} picture has at most {most} pixels a side; write a .png"
+        raise bad_pattern(pattern, why, option)
+
+
 def check_place(pattern: str, path: Path, option: str = "--output") -> None:
     """Raises BadOutput where something is at the path that no image may be written over."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            why = f"{shown(path)} is a link that leads back to itself; remove it"
+            raise bad_pattern(pattern, why, option) from None
     # Of os.path, whose answers about a name that is too long are no exceptions.
     if os.path.isdir(path):
         why = f"{shown(path)} is a folder; name the files in it: {path / PATTERN}"

@@ -162,6 +162,8 @@ def decode(file: BinaryIO) -> Image.Image:
         raise Refused(f"it has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down") from None
     except Exception as error:  # of damaged data Pillow's decoders raise nearly anything
         text = str(error) or type(error).__name__
+        if "Ghostscript" in text:  # a program that Pillow draws PostScript with
+            raise Refused(not_an_image(b"%!")) from None
         raise Refused(f"the image is truncated or damaged ({text}); get it anew") from None
     picture.info.clear()  # the orientation and the transparency are not to be applied twice
     return picture if turn is None else picture.transpose(turn)

@@ -9,7 +9,7 @@ from checkpoints.place import local
 
 from .job import Job
 from .limits import LAST_SEED
-from .naming import all_marks
+from .naming import all_marks, check_sides
 from .prompts import Subject, open_subject, parse_prompt
 from .shell import RunError, UserError
 
@@ -58,8 +58,9 @@ class Order:
     def __post_init__(self) -> None:
         """
         Raises:
-            UserError: there are no such seeds.
+            UserError: there are no such seeds, or the files have no pictures so large.
         """
+        check_sides(self.output, self.job.size)
         if self.job.seed + self.n - 1 > LAST_SEED:
             raise UserError(
                 f"the last image's seed would be beyond {LAST_SEED}: take a smaller --seed"

@@ -22,7 +22,7 @@ from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .record import Sources, record
 from .request import Order, Request
 from .series import FEW
-from .shell import RunError, UserError, clean_up_on_interrupt, listed
+from .shell import NoDevice, RunError, UserError, clean_up_on_interrupt, listed
 from .weights import Hashes
 
 if TYPE_CHECKING:
@@ -134,9 +134,8 @@ class Run:
         return not self.keep.clobber and output.is_there(path)
 
     def done(self, tasks: Sequence[Task]) -> set[int]:
-        """Which pictures are there already and can be left out, by number.
-
-        With `--no-clobber` these are all that are there.
+        """Which pictures are there already and can be left out, by number; with `--no-clobber` all
+        that are there.
 
         Raises:
             RunError: a file of weights can't be had.
@@ -168,7 +167,6 @@ class Run:
             broken = []
             if not done.issuperset(task.index for task in batch):
                 studio = self.studio()
-                self.once(f"Using device: {studio.device}", mention)
 
                 def tell(info: dict[str, Any]) -> None:
                     progress.draws(len(batch), info["i"] + 1, info["of"])
@@ -186,6 +184,7 @@ class Run:
 
                 with memory_advice(jobs[0], self.how, studio.device):
                     studio.load(jobs[0])
+                    self.once(f"Using device: {studio.device}", mention)
                     clean_up_on_interrupt()
                     if self.keep.metadata:  # while the first is drawn: loading it would hold up
                         self.hashes.start(studio.files(jobs[0]))
@@ -215,7 +214,10 @@ class Run:
                 continue
             try:
                 self.check([task])
+                self.studio()
                 done |= self.done([task])
+            except NoDevice:  # none of the lines'
+                raise
             except (UserError, RunError) as error:
                 self.refuse(task.order.line, error, own=True)
             else:
@@ -225,7 +227,6 @@ class Run:
     def draw_lines(self, batches: Iterable[Sequence[Task]]) -> None:
         """Draws the jobs of a file. One that fails doesn't stop the others; a full disk does."""
         progress = Progress(None, self.rank.reports)
-        self.studio()  # a mistake about the device is none of the lines'
         with closing(progress):
             for batch in batches:
                 tasks, done = self.drawable(batch)

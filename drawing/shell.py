@@ -27,6 +27,10 @@ class UserError(Exception):
     """A mistake of the person at the shell: what is wrong and what to do, in one line."""
 
 
+class NoDevice(UserError):
+    """The device that the whole run is to draw on isn't there."""
+
+
 class RunError(Exception):
     """A failure while running: what went wrong and what would help, in one line."""
 
@@ -80,6 +84,11 @@ def begin(program: str, modules: Sequence[str] = MODULES) -> None:
     """
     open_streams()
     signal.signal(signal.SIGINT, leave_at_once)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        note(f"{program}: the current folder is no longer there; go to another")
+        sys.exit(2)
     wait_briefly()
     require(program, *modules)
     if os.name == "posix" and isinstance(sys.stdout, TextIOWrapper):

@@ -45,16 +45,20 @@ LARGEST = 2.0**23
 
 
 @contextmanager
-def useless(named: str | None) -> Iterator[None]:
+def useless(named: str | None, option: str) -> Iterator[None]:
     """Of a file of weights that can't be used: that is a mistake of who named it, or a failure.
 
     Args:
         named: the file, if somebody did.
+        option: with which.
     """
     try:
         yield
     except store.CheckpointError as error:
-        raise (UserError if named else RunError)(error) from None
+        if not named:
+            raise RunError(error) from None
+        advice = "" if ";" in str(error) else f"; name another file with {option}"
+        raise UserError(f"{error}{advice}") from None
 
 
 class Studio:
@@ -118,11 +122,11 @@ class Studio:
         """
         key = job.model, self.files(job)
         if key not in self._loaded:
-            with useless(job.checkpoint):
+            with useless(job.checkpoint, "--checkpoint"):
                 model = load_model(job.model, key[1].model, self.device)
             clip_model = None
             if key[1].clip is not None:
-                with useless(job.clip_checkpoint):
+                with useless(job.clip_checkpoint, "--clip-checkpoint"):
                     clip_model = clip.load(key[1].clip, device=self.device)[0].requires_grad_(False)
             if self._checkpointing:
                 use_checkpointing(model)

@@ -3,14 +3,19 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, serve, sha256, wait_until
+from safetensors import SafetensorError
 
-from checkpoints import command, store
+from checkpoints import command, convert, store
 from checkpoints.partial import length
 
+TARGET = "/proc/x.safetensors"  # where nobody can write
 # The command on another folder of checkpoints.
 MAIN = """
 import sys
@@ -114,6 +119,35 @@ def test_what_can_not_be_converted(tmp_path, monkeypatch, capsys, source, target
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"python -m checkpoints: {message}")
     assert err.count("\n") == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_no_room_for_what_is_converted(tmp_path, monkeypatch, capsys, suffix):
+    """However a format tells of it, the disk is full."""
+    source, target = tmp_path / "a.pth", tmp_path / f"b{suffix}"
+    torch.save({"x": torch.zeros(1000)}, source)
+
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        raise (SafetensorError if suffix == ".safetensors" else RuntimeError)("unexpected pos 64")
+
+    monkeypatch.setitem(convert.FORMATS, suffix, full)
+    monkeypatch.setattr(convert.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    assert command.main(["convert", str(source), str(target)], "checkpoints") == 1
+    said = f"checkpoints: can't write {target}: No space left on device\n"
+    assert capsys.readouterr() == ("", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_what_can_not_be_written_is_told_before_torch_is_there(tmp_path):
+    (tmp_path / "a.pth").write_text("")
+    code = (
+        "import checkpoints.command, sys; "
+        f"status = checkpoints.command.main(['convert', {str(tmp_path / 'a.pth')!r}, {TARGET!r}]); "
+        "print(status, 'torch' in sys.modules)"
+    )
+    done = run_python("-c", code, cwd=ROOT)
+    assert done.stdout == "1 False\n" and f"can't write {TARGET}: " in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_fetch_prints_paths(home, capsys):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from conftest import assert_gradients_agree
 from test_convolution import with_gradient
 
-from compute import block, compiled, convolution, fused
+from compute import block, compiled, convolution, fused, tiling
 from diffusion import get_model
 from diffusion.models.blocks import ConvBlock, PlainConvBlock, Style, use_checkpointing
 
@@ -115,10 +115,10 @@ def test_where_it_does_not_pay(shape, kernel, filters, most):
 
 def test_pieces_give_all_threads_as_much():
     for shape, threads in (((1, 64, 64, 64), 2), ((1, 64, 16, 16), 2), ((3, 64, 20, 20), 4)):
-        tiles, per_image = fused.pieces(torch.Size(shape), threads)
-        assert tiles * per_image >= fused.rows(torch.Size(shape))
-        assert tiles <= fused.MOST_TILES and tiles % 2 == 0
-    assert fused.pieces(torch.Size((1, 64, 16, 16)), 2)[1] == 2
+        tiles, per_image = tiling.pieces(torch.Size(shape), threads)
+        assert tiles * per_image >= tiling.rows(torch.Size(shape))
+        assert tiles <= tiling.MOST_TILES and tiles % 2 == 0
+    assert tiling.pieces(torch.Size((1, 64, 16, 16)), 2)[1] == 2
 
 
 def test_without_numba_the_program_goes_the_other_way_and_says_nothing(tmp_path):

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import script
-from conftest import DATA, ROOT
+from conftest import DATA, ROOT, run_python
+from PIL import Image
 
 from checkpoints.address import fetch
 from checkpoints.place import at_home, local
@@ -218,6 +221,91 @@ def test_a_name_too_long_is_told_before_it_is_drawn_in_a_folder_that_others_went
     assert done.returncode == 2
     assert done.stdout == "a.png\nb.png\n"
     assert f"jobs:2: --output: {LONG}.png: the name is too long; shorten it\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (
+            ["--size", "16384", "8", "-o", "a.webp"],
+            "a WEBP picture has at most 16383 pixels a side",
+        ),
+        (["-o", "loop.png"], "loop.png is a link that leads back to itself; remove it"),
+        (
+            ["--checkpoint", "text"],
+            "neither a zip archive nor a pickle; name another file with --ch",
+        ),
+    ],
+)
+def test_what_is_known_before_it_is_drawn(tmp_path, args, message):
+    (tmp_path / "loop.png").symlink_to("other.png")
+    (tmp_path / "other.png").symlink_to("loop.png")
+    (tmp_path / "text").write_text("no weights at all")
+    done = run(tmp_path, "clip_sample", "fox", *QUICK, "-cs", "0", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert message in line and (tmp_path / "loop.png").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["clip_sample", "make_grid"])
+def test_a_folder_that_is_gone(tmp_path, name):
+    command = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} {ROOT / name}.py fox"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    said = f"{name}.py: the current folder is no longer there; go to another\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("name", ["cfg_sample", "cfg_modify_image"])
+def test_an_option_of_another_script_is_not_short_for_one_of_this(tmp_path, name):
+    done = run(tmp_path, name, "fox", "--model", "emoji_64", "--clip", "ViT-B/16")
+    said = "unrecognized arguments: --clip; --clip is an option of clip_sample.py"
+    assert (done.returncode, done.stderr) == (2, f"{name}.py: {said}\n")
+
+
+def test_no_prompt_of_a_pattern_that_found_none(tmp_path):
+    done = run(tmp_path, "clip_sample", *QUICK, "-cs", "0", "--images")
+    assert done.returncode == 0 and "warning: --images names none" in done.stderr.splitlines()
+
+
+def test_a_mistake_in_every_line_needs_no_torch(tmp_path):
+    (tmp_path / "jobs").write_text("fox")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import clip_sample; "
+        "status = clip_sample.main(['--model', 'emoji_64', '--jobs', 'jobs', '-o', 'a']); "
+        "print(status, 'torch' in sys.modules)"
+    )
+    assert run_python("-c", code, cwd=tmp_path).stdout == "2 False\n"
+
+
+def test_a_picture_that_does_not_fit_into_memory(tmp_path):
+    done = run(tmp_path, "clip_sample", "fox", *QUICK, "-cs", "0", "--size", "32768", "32768")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("clip_sample.py: --size 32768 32768: it would take about ")
+    assert last.endswith(" are free; take a smaller one")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_sheet_of_printers_colours(tmp_path, suffix):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    done = run(tmp_path, "make_grid", "a.jpg", "-o", f"sheet.{suffix}")
+    assert done.returncode == 0, done.stderr
+    red, *others = Image.open(tmp_path / f"sheet.{suffix}").convert("RGB").getpixel((4, 4))
+    assert red > 240 and max(others) < 15
+
+
+def test_a_sheet_of_what_is_too_large(tmp_path, monkeypatch):
+    Image.new("1", (20000, 10000)).save(tmp_path / "a.png")
+    done = run(tmp_path, "make_grid", "a.png")
+    said = f"a.png has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down"
+    assert (done.returncode, done.stderr) == (2, f"make_grid.py: {said}\n")
+
+
+def test_a_sheet_too_large_for_its_format(tmp_path):
+    Image.new("L", (9000, 1)).save(tmp_path / "a.png")
+    done = run(tmp_path, "make_grid", "a.png", "a.png", "--nrow", "2", "-o", "b.webp")
+    said = "b.webp: a WEBP picture has at most 16383 pixels a side; write a .png"
+    assert (done.returncode, done.stderr) == (2, f"make_grid.py: no contact sheet: {said}\n")
 
 
 def test_a_sheet_is_of_files(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from checkpoints import store
-from checkpoints.console import open_streams
+from checkpoints.console import note, open_streams
 from CLIP.clip import load
 from CLIP.model import CLIP
 
@@ -72,6 +72,7 @@ def main() -> None:
         help="train what ships on: CLIP and then the U-Net",
     )
     args = p.parse_args()
+    note("to train takes hours on a CPU; Ctrl-C ends it, and the next call goes on from --state")
     if args.font:
         data.draw_sheet(args.font).save(data.SHEET, optimize=True)
     pictures = data.load()
