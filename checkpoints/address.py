@@ -4,6 +4,7 @@ An address is not trusted: what it sends is bounded in bytes and in time, whatev
 """
 
 import io
+import re
 import threading
 from dataclasses import dataclass
 from http.client import responses
@@ -20,6 +21,8 @@ from .public import scrubbed, without_secrets
 
 REDIRECTS = 10
 CHUNK = 1 << 16
+# Of schemes that nobody here speaks.
+OTHER = re.compile(r"(?!file:|https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class AddressError(OSError):
@@ -168,6 +171,13 @@ def is_address(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
+def check_scheme(url: str) -> None:
+    """Raises AddressError for an address that can't be read by its scheme; a path has none."""
+    if OTHER.match(url):
+        why = "of addresses only file, HTTP and HTTPS ones are opened; save it and name the file"
+        raise failure(url, why, again=False)
+
+
 def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATIENCE) -> BinaryIO:
     """An open binary file: a local one, or what an HTTP or HTTPS address answers.
 
@@ -181,6 +191,7 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT, patience: Patience = PATI
         OSError, ValueError: the local file can't be opened.
     """
     url = str(url_or_path)
+    check_scheme(url)
     if not is_address(url):
         return open(local(url_or_path), "rb")
     from urllib3.exceptions import HTTPError

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from checkpoints.address import PATIENCE, AddressError, Patience, fetch, is_address
+from checkpoints.address import PATIENCE, AddressError, Patience, check_scheme, fetch, is_address
 from checkpoints.console import one_line, shown
 from checkpoints.local import read_file
 from checkpoints.place import local
@@ -195,6 +195,7 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
         PictureError: it can't be opened, or is no image, or is truncated, damaged or too large.
     """
     try:
+        check_scheme(str(url_or_path))
         if is_address(str(url_or_path)):
             content = fetch(url_or_path, patience=patience).read()
         else:

@@ -508,6 +508,12 @@ def test_the_limit_holds_for_what_is_compressed(monkeypatch):
         assert why(url + "0", again=True) == said
 
 
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x.png", "S3://bucket/x.png"])
+def test_other_addresses(address):
+    said = "of addresses only file, HTTP and HTTPS ones are opened; save it and name the file"
+    assert why(address) == said
+
+
 @contextmanager
 def listening(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
     """The address of a socket that answers its first connection, or is full already."""
