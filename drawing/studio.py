@@ -11,6 +11,7 @@ from torch import Tensor
 
 from checkpoints import store
 from checkpoints.console import note
+from checkpoints.place import at_home
 from CLIP import clip
 from CLIP import prompts as clip_prompts
 from CLIP.model import CLIP
@@ -36,7 +37,7 @@ from .prompts import (
 )
 from .scripts import CLIP_SAMPLE
 from .shell import RunError, UserError
-from .weights import Files, find_files
+from .weights import Files, fetches_clip, find_files
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
 FEW_CUTOUTS = 4  # at once, where memory is short
@@ -99,9 +100,13 @@ class Studio:
 
         Raises:
             RunError: one can't be had.
+            UserError: one that the job names can't be used, and another would have been fetched.
         """
         key = job.model, job.checkpoint, job.clip_checkpoint, job.clip, job.asks_clip
         if key not in self._files:
+            if job.checkpoint is not None and fetches_clip(job):
+                with useless(job.checkpoint, "--checkpoint"):
+                    load_model(job.model, at_home(job.checkpoint), "cpu")
             self._files[key] = find_files(job)
         return self._files[key]
 

@@ -36,6 +36,13 @@ def find_files(job: Job) -> Files:
     return Files(model, clip)
 
 
+def fetches_clip(job: Job) -> bool:
+    """Whether the file of a job's CLIP is to be fetched."""
+    card = store.cards()[job.clip]
+    own = job.clip_checkpoint is not None or not job.asks_clip
+    return not own and store.locate(card, [at_home(store.CLIP_CACHE)]) is None
+
+
 def check_files(job: Job) -> None:
     """Raises UserError where a file of weights that a job names is none."""
     for option in ("checkpoint", "clip_checkpoint"):

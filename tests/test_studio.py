@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT, run_python
 from PIL import Image
 
+from checkpoints import store
 from diffusion import noise
 from diffusion.methods import METHODS
 from drawing import Job, Studio
@@ -92,6 +93,14 @@ def test_what_goes_wrong(studio, tmp_path):
             studio.draw(Job("a", **{option: str(broken)}, **QUICK))
     with pytest.raises(TypeError, match=r"draw takes a Job, as in .*, not 'fox'"):
         studio.draw("fox")
+
+
+def test_a_file_that_does_not_fit_is_told_before_another_is_fetched(studio, monkeypatch):
+    monkeypatch.setattr(store, "locate", lambda card, folders=(): None)
+    monkeypatch.setattr(store, "obtain", lambda *_: pytest.fail("it fetches"))
+    shipped = store.FOLDER / "emoji_64.pth"
+    with pytest.raises(UserError, match="emoji_64.pth"):
+        studio.files(Job("a", model="cc12m_1", checkpoint=str(shipped)))
 
 
 @pytest.mark.parametrize("method", METHODS)
