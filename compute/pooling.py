@@ -28,20 +28,22 @@ def ends_of(side: Tensor, size: int) -> Tensor:
     return torch.stack([i * side // size, -(-(i + 1) * side // size)], dim=-1)
 
 
-def run(task: int, x: Tensor, output: Tensor, squares: Tensor, shape: torch.Size) -> None:
-    """Runs a task on pictures of a shape."""
+def run(task: int, x: Tensor, output: Tensor, shape: torch.Size, places: dict[str, Any]) -> None:
+    """Runs a task on pictures of a shape.
+
+    Args:
+        places: its arguments `squares`, `ends` and `size`.
+    """
     from .jit import pooling, threads
 
     images, channels, height, width = shape
-    size = (x if task == pooling.pool_gradient else output).shape[-1]
     many = threads.count()
     scratch_bytes = up(x.element_size() * max(height, width), ALIGNMENT)
-    ends = ends_of(squares[:, pooling.SIDE], size)
-    values: Values = {"x": x, "output": output, "squares": squares, "count": len(squares)}
+    values: Values = {"x": x, "output": output, "count": len(places["squares"])}
     sizes = {"images": images, "channels": channels, "height": height, "width": width}
     scratch = torch.empty(many * scratch_bytes, dtype=torch.uint8)
-    more: Values = {"size": size, "scratch": scratch, "scratch_bytes": scratch_bytes, "ends": ends}
-    share(task, pooling.ARGUMENTS, {**values, **sizes, **more}, many)
+    more: Values = {"scratch": scratch, "scratch_bytes": scratch_bytes}
+    share(task, pooling.ARGUMENTS, {**values, **sizes, **places, **more}, many)
 
 
 class Pooled(torch.autograd.Function):
@@ -51,9 +53,10 @@ class Pooled(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, squares: Tensor, size: int) -> Tensor:
         from .jit import pooling
 
-        ctx.squares, ctx.shape = squares, x.shape
+        ends = ends_of(squares[:, pooling.SIDE], size)
+        ctx.shape, ctx.places = x.shape, {"squares": squares, "ends": ends, "size": size}
         out = x.new_empty(len(squares), x.shape[1], size, size)
-        run(pooling.pool, x.contiguous(), out, squares, x.shape)
+        run(pooling.pool, x.contiguous(), out, ctx.shape, ctx.places)
         return out
 
     @staticmethod
@@ -61,7 +64,7 @@ class Pooled(torch.autograd.Function):
         from .jit import pooling
 
         out = grad.new_zeros(ctx.shape)
-        run(pooling.pool_gradient, grad.contiguous(), out, ctx.squares, ctx.shape)
+        run(pooling.pool_gradient, grad.contiguous(), out, ctx.shape, ctx.places)
         return out, None, None
 
 

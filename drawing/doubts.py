@@ -36,8 +36,9 @@ def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
         )
     if said.get("images") == [] and not job.images:
         yield "warning: --images names none"
-    for name, usual in CLIP_SAMPLE.defaults.items():
-        if name in CUTOUTS and not job.clip_guidance_scale and said.get(name) not in (None, usual):
+    for name in CUTOUTS:
+        usual = CLIP_SAMPLE.defaults[name]
+        if not job.clip_guidance_scale and said.get(name) not in (None, usual):
             yield (
                 f"warning: --{name.replace('_', '-')} changes nothing where CLIP does not guide; "
                 "give prompts and a --clip-guidance-scale"
