@@ -38,9 +38,9 @@ def find_files(job: Job) -> Files:
 
 def fetches_clip(job: Job) -> bool:
     """Whether the file of a job's CLIP is to be fetched."""
-    card = store.cards()[job.clip]
-    own = job.clip_checkpoint is not None or not job.asks_clip
-    return not own and store.locate(card, [at_home(store.CLIP_CACHE)]) is None
+    if job.clip_checkpoint is not None or not job.asks_clip:
+        return False
+    return store.locate(store.cards()[job.clip], [at_home(store.CLIP_CACHE)]) is None
 
 
 def check_files(job: Job) -> None:
