@@ -9,15 +9,15 @@ import signal
 if __name__ == "__main__":  # Ctrl-C is quiet from here on
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from drawing import shell
+from v_diffusion.shell import program as shell
 
 if __name__ == "__main__":  # before anything that takes time
     shell.begin("cfg_sample.py")
 
 import sys
 
-from drawing import program
-from drawing.scripts import CFG_SAMPLE
+from v_diffusion.cli import program
+from v_diffusion.job.script import CFG_SAMPLE
 
 parse_prompt, build_parser, main, command = program.entry(CFG_SAMPLE, __doc__)
 

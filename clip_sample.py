@@ -9,7 +9,7 @@ import signal
 if __name__ == "__main__":  # Ctrl-C is quiet from here on
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from drawing import shell
+from v_diffusion.shell import program as shell
 
 if __name__ == "__main__":  # before anything that takes time
     shell.begin("clip_sample.py")
@@ -17,8 +17,8 @@ if __name__ == "__main__":  # before anything that takes time
 import sys
 from typing import Any
 
-from drawing import program
-from drawing.scripts import CLIP_SAMPLE
+from v_diffusion.cli import program
+from v_diffusion.job.script import CLIP_SAMPLE
 
 parse_prompt, build_parser, main, command = program.entry(CLIP_SAMPLE, __doc__)
 
@@ -26,10 +26,10 @@ parse_prompt, build_parser, main, command = program.entry(CLIP_SAMPLE, __doc__)
 ELSEWHERE = {
     "MakeCutouts": "CLIP.guidance",
     "spherical_dist_loss": "CLIP.guidance",
-    "devices": "drawing.devices",
-    "pick_device": "drawing.devices",
-    "resize_and_center_crop": "drawing.pictures",
-    "load_model": "drawing.loading",
+    "devices": "v_diffusion.studio.devices",
+    "pick_device": "v_diffusion.studio.devices",
+    "resize_and_center_crop": "v_diffusion.images.decode",
+    "load_model": "v_diffusion.studio.models",
 }
 
 

@@ -9,7 +9,7 @@ import signal
 if __name__ == "__main__":  # Ctrl-C is quiet from here on
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from drawing import shell
+from v_diffusion.shell import program as shell
 
 if __name__ == "__main__":
     shell.begin("make_grid.py", ["PIL"])
@@ -19,19 +19,19 @@ import re
 import sys
 from pathlib import Path
 
-from checkpoints.console import Parser, add_version, say, shown
-from checkpoints.place import at_home
-from checkpoints.public import without_secrets
-from drawing.naming import all_marks, bad_pattern, check_file, marks
-from drawing.shell import MANY, whole_number
+from v_diffusion.images.names import all_identities, bad_pattern, check_file, identities
+from v_diffusion.shell.console import Parser, add_version, print_line, printable
+from v_diffusion.shell.paths import expand_user
+from v_diffusion.shell.program import MANY, whole_number
+from v_diffusion.shell.secrets import without_secrets
 
 
 def file(text: str) -> Path:
     """An argparse type: the path of an image."""
     if re.match("(https?|file)://", text, re.IGNORECASE):
         why = "is an address; give the names of files"
-        raise argparse.ArgumentTypeError(f"{shown(without_secrets(text))} {why}")
-    return at_home(text)
+        raise argparse.ArgumentTypeError(f"{printable(without_secrets(text))} {why}")
+    return expand_user(text)
 
 
 def build_parser() -> Parser:
@@ -58,13 +58,14 @@ def main(argv: list[str] | None = None) -> int:
     def make() -> None:
         args = parser.parse_args(argv)
         path = check_file("--output", args.output)
-        if marks(path) & all_marks(args.images):
+        if identities(path) & all_identities(args.images):
             raise bad_pattern(args.output, "it is one of the images; give another name")
-        from drawing import grid, output
+        from v_diffusion.images import contact_sheet as grid
+        from v_diffusion.images import output
 
         output.prepare([path])
         grid.write_sheet(args.images, path, args.nrow)
-        say(path)
+        print_line(path)
 
     return shell.exit_status(parser.prog, make)
 

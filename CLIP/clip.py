@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from checkpoints import store, tensors
-from checkpoints.place import at_home
+from v_diffusion.shell.paths import expand_user
+from v_diffusion.weights import store, tensors
 
 from . import tokenizer
 from .guidance import MEAN, STD
@@ -39,7 +39,7 @@ def find_file(name: str, download_root: str | Path | None) -> Path:
     """The file of a published model, fetched if it is nowhere, or the file that the name is."""
     if name in available_models():
         folder = Path(download_root) if download_root else None
-        return store.obtain(name, folders=[folder or at_home(store.CLIP_CACHE)], into=folder)
+        return store.obtain(name, folders=[folder or expand_user(store.CLIP_CACHE)], into=folder)
     if Path(name).is_file():
         return Path(name)
     names = ", ".join(available_models())
@@ -64,7 +64,7 @@ def load(
         download_root: look there, and fetch to there.
 
     Raises:
-        checkpoints.store.CheckpointError: the file can't be had, or isn't a CLIP of the ViT family.
+        CheckpointError: the file can't be had, or isn't a CLIP of the ViT family.
     """
     if jit:
         raise ValueError("jit=True is not supported: the model is built from the file's tensors")

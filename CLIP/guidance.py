@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compute import pooling
+from v_diffusion.compute import pooling
 
 from .model import CLIP
 

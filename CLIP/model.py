@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compute.blank import blank
-from compute.kept import Packed
-from compute.linear import Linear, linear
+from v_diffusion.compute.blank import on_meta
+from v_diffusion.compute.kept import Packed
+from v_diffusion.compute.linear import Linear, linear
 
 HEAD_WIDTH = 64
 
@@ -258,7 +258,7 @@ def build_model(state_dict: Mapping[str, Tensor]) -> CLIP:
     """
     numbers = ("input_resolution", "context_length", "vocab_size")  # of TorchScript archives
     tensors = {k: v for k, v in state_dict.items() if k not in numbers}
-    with blank():
+    with on_meta():
         model = CLIP(**dimensions(tensors))
     model.load_state_dict(tensors, strict=True, assign=True)
     return model

@@ -5,7 +5,7 @@ in brackets the least and the most. The full form takes half an hour, 20 GB of m
 disk, and wants a machine that does nothing else.
 """
 
-from checkpoints.console import Parser, leave, open_streams, require
+from v_diffusion.shell.console import Parser, leave, open_streams, require
 
 if __name__ == "__main__":
     require("python -m benchmark", "torch", "torchvision", "PIL")

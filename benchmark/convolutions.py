@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from compute import convolution, fused, unpacked, winograd
+from v_diffusion.compute import convolution, fused, unpacked, winograd
 
 WAYS = DIRECT, AS_THEY_ARE, SMALL_TILES, TILES = "direct", "unpacked", "F(2x2)", "F(4x4)"
 

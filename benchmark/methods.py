@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from diffusion.methods import EVALUATIONS, METHODS
-from drawing.draw import Aim, sample
 from training import data, evaluate
 from training.clip import embed_texts
+from v_diffusion.studio.sample import Aim, sample
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time

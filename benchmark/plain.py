@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from CLIP import guidance
 from CLIP import model as clip
-from compute.convolution import Conv2d, pack
-from compute.linear import Linear
 from diffusion import get_model
 from diffusion.models import blocks
+from v_diffusion.compute.convolution import Conv2d, pack
+from v_diffusion.compute.linear import Linear
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 

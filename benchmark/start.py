@@ -48,8 +48,8 @@ def go_plain() -> None:
     import torchvision.transforms  # type: ignore[import-untyped]  # noqa: F401
 
     from CLIP import clip
-    from compute import memory
-    from drawing import studio
+    from v_diffusion.compute import memory
+    from v_diffusion.studio import studio
 
     from . import plain
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from CLIP import clip, guidance
-from compute import memory
-from compute.kept import keep_nothing
 from diffusion import noise, sampling
 from diffusion.models import blocks
-from drawing.loading import load_model
-from drawing.threads import SPINS, wait_briefly
+from v_diffusion.compute import memory
+from v_diffusion.compute.kept import keep_nothing
+from v_diffusion.shell.threads import SPINS, wait_briefly
+from v_diffusion.studio.models import load_model
 
 from . import Files, plain
 from .memory import Peak

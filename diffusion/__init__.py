@@ -6,14 +6,10 @@ from typing import Any
 from .models import get_model, get_models
 
 MODULES = ("dpm_solver", "guidance", "methods", "noise", "sampling", "solvers", "utils")
-# Where scripts have found what isn't this package's any more. Nothing in here asks for it.
-MOVED = {"metadata": "drawing.metadata"}
 __all__ = ["get_model", "get_models", "models", "sampling", "utils"]
 
 
 def __getattr__(name: str) -> Any:
     if name in MODULES:
         return import_module(f".{name}", __name__)
-    if name in MOVED:
-        return import_module(MOVED[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,9 +19,9 @@ METHODS = tuple(EVALUATIONS)
 # Those that divide by the first alpha, which is close to 0, and how many steps from noise it takes
 # until their pictures show anything (benchmark/results/methods.md): unguided, guided by CLIP, and
 # classifier-free, which drives their errors on as it does the words.
-LEAST = {"prk": 5, "plms": 6, "pie": 5}
-LEAST_BY_CLIP = {"prk": 8, "plms": 11, "pie": 10}
-LEAST_BY_WORDS = {"prk": 8, "plms": 25, "pie": 10}
+MIN_STEPS = {"prk": 5, "plms": 6, "pie": 5}
+MIN_STEPS_BY_CLIP = {"prk": 8, "plms": 11, "pie": 10}
+MIN_STEPS_BY_WORDS = {"prk": 8, "plms": 25, "pie": 10}
 # Those that draw fresh noise in each step unless told otherwise. The others solve an ODE.
 STOCHASTIC = ("ddpm", "dpmpp_2m_sde")
 # Those whose share of fresh noise can be chosen. DDPM is DDIM with all of it.

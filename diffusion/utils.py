@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from checkpoints.address import fetch as fetch
+from v_diffusion.shell.addresses import fetch as fetch
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # PIL's, by channels
 

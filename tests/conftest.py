@@ -19,7 +19,7 @@ import script
 import torch
 from standin_weights import state_dict
 
-from compute import memory
+from v_diffusion.compute import memory
 
 # Who runs the tests in the background may ignore Ctrl-C; what they start must not inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -283,7 +283,7 @@ class Fp16(TorchDispatchMode):
             hooks += [before, after]
         try:
             # What is compiled is no operator: nobody would see what it computes.
-            by_operators = patch("compute.products.pays", lambda *_, **__: False)
+            by_operators = patch("v_diffusion.compute.products.pays", lambda *_, **__: False)
             with patch("torch.autograd.grad", rounded_grad), by_operators, self:
                 yield
         finally:

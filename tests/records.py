@@ -4,9 +4,9 @@ from typing import Any
 
 from PIL import Image
 
-from drawing.job import Job
-from drawing.prompts import ImagePrompt, Subject
-from drawing.record import Sources, record
+from v_diffusion.images.record import Sources, record
+from v_diffusion.job.job import Job
+from v_diffusion.job.prompt import ImagePrompt, Subject
 
 SOURCES = Sources(
     model_sha256="a05dd37d" + "0" * 56,

@@ -14,7 +14,14 @@ from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = ["drawing.run", "drawing.studio", "drawing.pictures", "ftfy", "requests", "torchvision"]
+IMPORTED = [
+    "v_diffusion.run.run",
+    "v_diffusion.studio.studio",
+    "v_diffusion.images.decode",
+    "ftfy",
+    "requests",
+    "torchvision",
+]
 
 
 def go(script: str, args: list[str], cwd: str, env: Mapping[str, str], streams: list[str]) -> None:

@@ -8,10 +8,10 @@ import pytest
 import script
 from file_server import Served, serve
 
-from checkpoints.address import Patience
-from checkpoints.public import scrubbed, without_secrets
-from drawing import metadata
-from drawing.pictures import PictureError, open_picture
+from v_diffusion.images import metadata
+from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.shell.addresses import Patience
+from v_diffusion.shell.secrets import scrubbed, without_secrets
 
 QUICK = ("--model", "emoji_64", "--steps", "1", "-cs", "0")
 INIT = (script.ROOT / "tests" / "data" / "later" / "init.png").read_bytes()

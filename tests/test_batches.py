@@ -16,7 +16,7 @@ import script
 from conftest import ROOT
 from PIL import Image
 
-from drawing import metadata
+from v_diffusion.images import metadata
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
 PICTURE = ROOT / "tests" / "data" / "e2e" / "prompt.png"
@@ -184,7 +184,7 @@ def test_a_batch_too_large_is_told_before_it_is_begun(tmp_path, scale):
 def test_out_of_memory_says_what_would_help(tmp_path):
     """Where the memory is another's by then."""
     code = (
-        "import sys, clip_sample; from drawing import estimate\n"
+        "import sys, clip_sample; from v_diffusion import estimate\n"
         "estimate.available = lambda _: None\n"
         "sys.exit(clip_sample.main(sys.argv[1:]))"
     )

@@ -12,8 +12,8 @@ from conftest import ROOT, run_python
 from file_server import CONTENT, Served, serve, sha256, wait_until
 from safetensors import SafetensorError
 
-from checkpoints import command, convert, store
-from checkpoints.partial import length
+from v_diffusion.weights import command, convert, store
+from v_diffusion.weights.partial import length
 
 TARGET = "/proc/x.safetensors"  # where nobody can write
 # The command on another folder of checkpoints.
@@ -23,8 +23,8 @@ from pathlib import Path
 from checkpoints import store
 store.FOLDER = Path(sys.argv[1])
 store.CARDS = store.FOLDER / "cards.json"
-from checkpoints.command import main
-sys.exit(main(sys.argv[2:], "python -m checkpoints"))
+from v_diffusion.weights.command import main
+sys.exit(main(sys.argv[2:], "python -m v_diffusion.weights"))
 """
 
 
@@ -93,8 +93,8 @@ def test_the_list_marks_what_is_not_the_right_file(home, capsys, monkeypatch):
 
 
 def test_each_option_takes_the_names_that_the_list_says():
-    from drawing.arguments import guides
-    from drawing.scripts import CLIP_SAMPLE
+    from v_diffusion.cli.arguments import guides
+    from v_diffusion.job.script import CLIP_SAMPLE
 
     taken = {name: command.option(card) for name, card in store.cards().items()}
     by = {way: [name for name in taken if taken[name] == way] for way in {*taken.values()}}
@@ -115,9 +115,9 @@ def test_each_option_takes_the_names_that_the_list_says():
 def test_what_can_not_be_converted(tmp_path, monkeypatch, capsys, source, target, status, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.pth").write_text("no weights")
-    assert command.main(["convert", source, target], "python -m checkpoints") == status
+    assert command.main(["convert", source, target], "python -m v_diffusion.weights") == status
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"python -m checkpoints: {message}")
+    assert out == "" and err.startswith(f"python -m v_diffusion.weights: {message}")
     assert err.count("\n") == 1 and len(list(tmp_path.iterdir())) == 1
 
 
@@ -141,8 +141,8 @@ def test_no_room_for_what_is_converted(tmp_path, monkeypatch, capsys, suffix):
 def test_what_can_not_be_written_is_told_before_torch_is_there(tmp_path):
     (tmp_path / "a.pth").write_text("")
     code = (
-        "import checkpoints.command, sys; "
-        f"status = checkpoints.command.main(['convert', {str(tmp_path / 'a.pth')!r}, {TARGET!r}]); "
+        "from v_diffusion.weights import command; import sys; "
+        f"status = command.main(['convert', {str(tmp_path / 'a.pth')!r}, {TARGET!r}]); "
         "print(status, 'torch' in sys.modules)"
     )
     done = run_python("-c", code, cwd=ROOT)
@@ -210,11 +210,11 @@ def test_verify_of_a_file_without_a_record(home, capsys):
 )
 def test_a_mistake_is_one_line_and_status_2(home, capsys, argv, message):
     with pytest.raises(SystemExit) as end:
-        command.main(argv, "python -m checkpoints")
+        command.main(argv, "python -m v_diffusion.weights")
     out, err = capsys.readouterr()
     assert end.value.code == 2 and out == ""
     separator = "" if message.startswith(":") else " "
-    assert err == f"python -m checkpoints{separator}{message}\n"
+    assert err == f"python -m v_diffusion.weights{separator}{message}\n"
 
 
 def test_ctrl_c(home):
@@ -243,7 +243,7 @@ def test_a_reader_that_leaves_early(home):
 
 
 def test_the_command_itself():
-    run = run_python("-m", "checkpoints", cwd=ROOT)
+    run = run_python("-m", "v_diffusion.weights", cwd=ROOT)
     lines = run.stdout.splitlines()
     assert run.returncode == 0 and run.stderr == ""
     assert [line.split()[0] for line in lines] == ["name", *store.cards()]
@@ -252,7 +252,7 @@ def test_the_command_itself():
 
 def test_the_command_imports_no_torch():
     code = (
-        "import checkpoints.command, sys; checkpoints.command.main(['convert', 'a', 'b']); "
+        "from v_diffusion.weights import command; import sys; command.main(['convert', 'a', 'b']); "
         "print('torch' in sys.modules)"
     )
     assert run_python("-c", code, cwd=ROOT).stdout == "False\n"

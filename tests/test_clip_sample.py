@@ -15,10 +15,10 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
-from checkpoints import store
 from diffusion import methods
-from drawing import metadata
-from drawing.record import SAMPLERS
+from v_diffusion.images import metadata
+from v_diffusion.images.record import SAMPLERS
+from v_diffusion.weights import store
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "3")
 
@@ -251,7 +251,7 @@ def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         # The first of ours that is imported after that line.
-        while "drawing.jobfile" not in process.stderr.readline():
+        while "v_diffusion.cli.jobfile" not in process.stderr.readline():
             assert process.poll() is None
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)

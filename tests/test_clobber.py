@@ -13,8 +13,8 @@ import script
 from conftest import DATA, ROOT, run_python
 from PIL import Image
 
-from drawing.claims import Claims
-from drawing.shell import RunError
+from v_diffusion.run.claims import Claims
+from v_diffusion.shell.program import RunError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
 INIT = DATA / "later" / "init.png"
@@ -98,7 +98,7 @@ def claimed(tmp_path):
 
     def start(*names: str) -> subprocess.Popen:
         code = (
-            "import sys; from pathlib import Path; from drawing.claims import Claims\n"
+            "import sys; from pathlib import Path; from v_diffusion.run.claims import Claims\n"
             "Claims(Path(sys.argv[1])).take(map(Path, sys.argv[2:]))\n"
             "print('claimed', flush=True); sys.stdin.read()"
         )
@@ -142,7 +142,7 @@ def test_what_is_released_is_anybodys_but_what_is_kept(tmp_path, claimed):
     other = claimed(*map(str, paths[1:]))
     with pytest.raises(RunError, match=f"2.png: process {other.pid} is"):
         claims.take(paths[2:])
-    code = "from drawing.claims import Claims; from pathlib import Path; import sys\n" \
+    code = "from v_diffusion.run.claims import Claims; from pathlib import Path; import sys\n" \
         "Claims(Path(sys.argv[1])).take([Path(sys.argv[2])])"  # fmt: skip
     done = run_python("-c", code, tmp_path / "locks", paths[0], cwd=ROOT)
     assert done.returncode == 1 and f"0.png: process {os.getpid()} is drawing" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 import script
 from conftest import run_python
 
-from checkpoints import console
+from v_diffusion.shell import console
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 CLEAR = "\x1b[2J\x9b2J\u202e"
@@ -31,7 +31,7 @@ def test_control_characters_are_escaped(text, expected, capsys):
 
 
 def test_a_path_on_stdout_is_as_it_is(capsys):
-    console.say("a\x1b.png")
+    console.print_line("a\x1b.png")
     assert capsys.readouterr() == ("a\x1b.png\n", "")
 
 

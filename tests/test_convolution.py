@@ -7,10 +7,10 @@ import torch
 from conftest import assert_gradients_agree
 from torch import Tensor
 
-from compute import fused, winograd
-from compute.convolution import Conv2d, can_pack, pack
 from diffusion import get_model
 from diffusion.models.blocks import use_checkpointing
+from v_diffusion.compute import fused, winograd
+from v_diffusion.compute.convolution import Conv2d, can_pack, pack
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="this PyTorch has no packed kernels")
 

@@ -13,16 +13,16 @@ from fake_cuda import CUDA, Call, FakeCuda, Fp16, running
 from PIL import Image
 from torch import Tensor
 
-from checkpoints import tensors
 from CLIP import clip, guidance, prompts
 from CLIP.model import LayerNorm
-from compute.convolution import pack
 from diffusion import noise, utils
 from diffusion.methods import METHODS, STOCHASTIC
 from diffusion.models.blocks import Style, unet, use_checkpointing
-from drawing.draw import Aim, Models, sample
-from drawing.job import Job
-from drawing.loading import load_model
+from v_diffusion.compute.convolution import pack
+from v_diffusion.job.job import Job
+from v_diffusion.studio.models import load_model
+from v_diffusion.studio.sample import Aim, Models, sample
+from v_diffusion.weights import tensors
 
 HALF, FULL = torch.float16, torch.float32
 COPIES = ("aten._to_copy.default", "aten.copy_.default")

@@ -12,15 +12,15 @@ import pytest
 from conftest import ROOT
 from file_server import CONTENT, Served, files, serve, sha256, wait_until
 
-from checkpoints.download import Patience
-from checkpoints.partial import Origin, length, write_origin
-from checkpoints.store import Card, CheckpointError, fetch
+from v_diffusion.weights.download import Patience
+from v_diffusion.weights.partial import Origin, length, write_origin
+from v_diffusion.weights.store import Card, CheckpointError, fetch
 
 IMPATIENT = Patience(connect=5.0, read=1.5, tries=3, first_wait=0.001)
 FETCH = """
 import json, sys
 from pathlib import Path
-from checkpoints.store import Card, fetch
+from v_diffusion.weights.store import Card, fetch
 print(fetch(Card(**json.loads(sys.argv[1])), Path(sys.argv[2])))
 """
 
@@ -90,7 +90,7 @@ def test_a_passing_fault_is_waited_out(tmp_path, statuses, requests):
 
 def test_waits_grow_and_end(tmp_path, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("checkpoints.download.time.sleep", waits.append)
+    monkeypatch.setattr("v_diffusion.weights.download.time.sleep", waits.append)
     served = Served(CONTENT, statuses=[500] * 9)
     with serve(net=served) as url, pytest.raises(CheckpointError, match=r"net \(500 Internal"):
         fetch(make_card(url + "net"), tmp_path, Patience())
@@ -271,7 +271,7 @@ def test_another_file_under_the_name_is_an_error_and_stays(tmp_path):
 )  # fmt: skip
 def test_too_little_disk_is_known_before_the_first_byte(tmp_path, monkeypatch, fields, requests):
     usage = namedtuple("usage", "total used free")(0, 0, 99_999)
-    monkeypatch.setattr("checkpoints.download.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("v_diffusion.weights.download.shutil.disk_usage", lambda folder: usage)
     served = Served(CONTENT)
     with serve(net=served) as url, pytest.raises(CheckpointError) as failure:
         fetch(make_card(url + "net", **fields), tmp_path, IMPATIENT)

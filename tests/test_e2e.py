@@ -11,8 +11,8 @@ from PIL import Image
 from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
-from drawing.draw import Models
-from drawing.loading import load_model
+from v_diffusion.studio.models import load_model
+from v_diffusion.studio.sample import Models
 
 CASES = json.loads((DATA / "e2e" / "e2e.json").read_text())
 

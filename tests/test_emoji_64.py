@@ -5,10 +5,10 @@ import random
 import pytest
 import torch
 
-from checkpoints import store, tensors
-from drawing import Job
-from drawing.draw import Aim, sample
 from training import clip, data, evaluate, views
+from v_diffusion import Job
+from v_diffusion.studio.sample import Aim, sample
+from v_diffusion.weights import store, tensors
 
 FILES = ("emoji_64", "emoji_64_clip")
 ASKED = ("red apple", "fox", "pizza", "blue heart", "rocket", "owl", "guitar", "ghost")

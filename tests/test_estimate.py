@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from compute.blank import blank
 from diffusion import get_model
-from drawing import Job, Studio, available, estimate
-from drawing.draw import Aim, Models
-from drawing.estimate import Evaluation, check_batch, peak
-from drawing.prompts import open_subject
-from drawing.shell import UserError
+from v_diffusion import Job, Studio
+from v_diffusion.compute.blank import on_meta
+from v_diffusion.job.prompt import open_subject
+from v_diffusion.shell.program import UserError
+from v_diffusion.studio import available, estimate
+from v_diffusion.studio.estimate import Evaluation, check_batch, peak
+from v_diffusion.studio.sample import Aim, Models
 
 MB = 1e6
 
@@ -53,7 +54,7 @@ def test_rows_at_once_bound_it(studio):
 
 def test_a_model_of_which_nothing_is_here():
     """CC12M_1 asks for 0.17 GB for each further picture, and no number is computed."""
-    with blank():
+    with on_meta():
         model = get_model("cc12m_1")().eval().requires_grad_(False)
     aim = Aim(torch.empty(1, 512))
     asked = Evaluation(Job("a", clip_guidance_scale=0), Models(model, None), aim, None, None)

@@ -7,11 +7,11 @@ from conftest import assert_gradients_agree, manifest
 from standin_weights import RECIPES, state_dict
 from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
-from checkpoints import store
 from CLIP import clip
-from compute.convolution import can_pack, pack
 from diffusion import get_model, get_models, utils
-from drawing.draw import Models
+from v_diffusion.compute.convolution import can_pack, pack
+from v_diffusion.studio.sample import Models
+from v_diffusion.weights import store
 
 NUMBERS = {
     "danbooru_128": 564_880_395,

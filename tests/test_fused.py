@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from conftest import assert_gradients_agree
 from test_convolution import with_gradient
 
-from compute import block, compiled, convolution, fused, tiling
 from diffusion import get_model
 from diffusion.models.blocks import ConvBlock, PlainConvBlock, Style, use_checkpointing
+from v_diffusion.compute import block, compiled, convolution, fused, tiling
 
 pytestmark = pytest.mark.skipif(
     not (convolution.can_pack() and compiled.is_there()), reason="nothing can be compiled here"
@@ -126,7 +126,7 @@ def test_without_numba_the_program_goes_the_other_way_and_says_nothing(tmp_path)
     (tmp_path / "numba.py").write_text("raise ImportError('none here')\n")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from compute import compiled\n"
+        "from v_diffusion.compute import compiled\n"
         "print(compiled.is_there())\n"
     )
     root = Path(__file__).parent.parent
@@ -138,7 +138,7 @@ def test_without_numba_the_program_goes_the_other_way_and_says_nothing(tmp_path)
 
 def test_a_folder_that_cannot_be_written_to_is_no_reason_not_to_compile(tmp_path):
     (tmp_path / "file").write_text("")
-    code = "from compute import compiled; print(compiled.is_there())"
+    code = "from v_diffusion.compute import compiled; print(compiled.is_there())"
     root = Path(__file__).parent.parent
     import os
 

@@ -10,12 +10,10 @@ from conftest import ROOT, run_python
 SCRIPTS = ("clip_sample", "make_grid")
 # What each room may import besides itself.
 BELOW = {
-    "checkpoints": set(),
-    "compute": set(),
-    "CLIP": {"compute", "checkpoints"},
-    "diffusion": {"compute", "checkpoints"},
-    "drawing": {"CLIP", "diffusion", "compute", "checkpoints"},
-    **{script: {"drawing", "CLIP", "diffusion", "checkpoints"} for script in SCRIPTS},
+    "CLIP": {"v_diffusion"},
+    "diffusion": {"v_diffusion"},
+    "v_diffusion": {"CLIP", "diffusion"},
+    **{script: {"v_diffusion", "CLIP"} for script in SCRIPTS},
 }
 LONGEST = 300  # lines
 
@@ -65,13 +63,16 @@ def test_there_is_no_circle():
 
 
 # What is compiled is kept in a folder, and the threads' library is found by its file.
-COMPILED_CODE = {"compute.jit.compiler": {"os", "pathlib"}, "compute.jit.threads": {"pathlib"}}
+COMPILED_CODE = {
+    "v_diffusion.compute.kernels.compiler": {"os", "pathlib"},
+    "v_diffusion.compute.kernels.threads": {"pathlib"},
+}
 
 
 def test_diffusion_and_compute_know_no_file_and_no_shell():
     strangers = {"argparse", "io", "json", "os", "pathlib", "requests", "shutil", "sys"}
     for module in FILES:
-        if module.split(".")[0] in ("diffusion", "compute") and module != "diffusion.checkpoints":
+        if module.startswith(("diffusion", "v_diffusion.compute")):
             found = strangers & set(imported(module))
             assert found <= COMPILED_CODE.get(module, set()), module
 
@@ -86,26 +87,22 @@ def test_no_room_is_a_drawer():
 
 
 def test_a_start_that_needs_no_torch_has_none(tmp_path):
-    quick = ["drawing", "drawing.arguments", "drawing.run", "checkpoints.command", "clip_sample"]
+    quick = [
+        "v_diffusion",
+        "v_diffusion.cli.arguments",
+        "v_diffusion.run.run",
+        "v_diffusion.weights.command",
+        "clip_sample",
+    ]
     code = f"import sys, {', '.join(quick)}; print({{'torch', 'numpy'}} & {{*sys.modules}})"
     assert run_python("-c", code, cwd=tmp_path).stdout == "set()\n"
 
 
-def test_what_has_moved_is_still_found_where_it_was(tmp_path):
-    code = "from diffusion import metadata; print(metadata.__name__)"
-    assert run_python("-c", code, cwd=tmp_path).stdout == "drawing.metadata\n"
-    done = run_python("-m", "diffusion.checkpoints", "verify", "emoji_64", cwd=tmp_path)
-    path = ROOT / "checkpoints" / "emoji_64.pth"
-    assert (done.returncode, done.stdout) == (0, f"emoji_64: {path} is right\n")
-    done = run_python("-m", "diffusion.checkpoints", "x", cwd=tmp_path)
-    assert done.stderr.startswith("python -m diffusion.checkpoints: ")
-
-
-@pytest.mark.parametrize("package", ["drawing", "CLIP", "diffusion", "compute"])
+@pytest.mark.parametrize("package", ["v_diffusion", "CLIP", "diffusion"])
 def test_a_package_that_is_no_program_says_so(tmp_path, package):
     done = run_python("-m", package, cwd=tmp_path)
     assert done.returncode in (1, 2) and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    if package == "drawing":
+    if package == "v_diffusion":
         programs = "clip_sample.py, cfg_sample.py, cfg_modify_image.py and make_grid.py"
-        assert line == f"python -m drawing: it is a library; the programs are {programs}"
+        assert line == f"python -m v_diffusion: it is a library; the programs are {programs}"

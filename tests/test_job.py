@@ -12,12 +12,12 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
-from drawing import metadata
-from drawing.batches import Task, in_batches, single
-from drawing.job import Job, JobError, merged
-from drawing.jobfile import read_orders
-from drawing.request import BadLine, Order
-from drawing.shell import UserError
+from v_diffusion.cli.jobfile import read_orders
+from v_diffusion.images import metadata
+from v_diffusion.job.job import Job, JobError, merged
+from v_diffusion.run.request import BadLine, Order
+from v_diffusion.run.tasks import Task, in_batches, single
+from v_diffusion.shell.program import UserError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 
@@ -37,7 +37,7 @@ def test_a_job_has_the_defaults_of_its_models_card():
 
 
 def test_importing_jobs_imports_no_torch(tmp_path):
-    code = "import sys; from drawing import Job; Job('a'); print('torch' in sys.modules)"
+    code = "import sys; from v_diffusion import Job; Job('a'); print('torch' in sys.modules)"
     assert run_python("-c", code, cwd=tmp_path).stdout == "False\n"
 
 

@@ -7,11 +7,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from checkpoints import store, vocabulary
-from checkpoints.vocabulary import Vocabulary, stem, symbols_of, words_of
 from CLIP import clip, prompts
-from drawing import Job, Studio, known, metadata
 from training import data, words
+from v_diffusion import Job, Studio
+from v_diffusion.images import metadata
+from v_diffusion.studio import known, vocabulary
+from v_diffusion.studio.vocabulary import Vocabulary, stem, symbols_of, words_of
+from v_diffusion.weights import store
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 SMALL = Vocabulary({"fox": "🦊", "peace symbol": "☮️"}, frozenset(["berry", "fox", "running"]))

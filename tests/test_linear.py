@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from CLIP.model import QuickGELU, Transformer
-from compute.linear import MANY_ROWS, FrozenLinear, linear
+from v_diffusion.compute.linear import MANY_ROWS, FrozenLinear, linear
 
 NEAR = {"atol": 1e-4, "rtol": 1e-4}
 

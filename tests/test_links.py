@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from records import PLAIN
 
-from drawing import metadata, output
-from drawing.naming import BadOutput, WriteFailed
-from drawing.output import MACHINE, draft_of, prepare, stem_of, sweep, write
+from v_diffusion.images import metadata, output
+from v_diffusion.images.names import BadOutput, WriteFailed
+from v_diffusion.images.output import MACHINE, draft_of, prepare, stem_of, sweep, write
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 LONGEST = {  # of 255 bytes

@@ -10,10 +10,10 @@ import pytest
 import script
 from conftest import DATA, ROOT
 
-from checkpoints.address import Patience
-from checkpoints.local import FILE_LIMIT, read_file
-from drawing import pictures
-from drawing.pictures import PictureError, open_picture
+from v_diffusion.images import decode as pictures
+from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.shell.addresses import Patience
+from v_diffusion.shell.reading import FILE_LIMIT, read_file
 
 PICTURE = DATA / "later" / "init.png"
 DEVICE = "it is a device, not a file"
@@ -91,7 +91,8 @@ def test_a_pipe_without_an_end(pipe):
 
 
 def test_what_a_shell_substitutes(tmp_path):
-    code = "import sys; from drawing.pictures import open_picture as o; print(*o(sys.argv[1]))"
+    code = "import sys; from v_diffusion.images.decode import open_picture as o; "
+    code += "print(*o(sys.argv[1]))"
     line = f'exec "$0" -c \'{code}\' <(cat "$1")'
     done = subprocess.run(
         ["bash", "-c", line, sys.executable, PICTURE], cwd=ROOT, capture_output=True, text=True

@@ -6,7 +6,7 @@ from conftest import ROOT, run_python
 FAULTS = '''
 import resource
 import torch
-from compute import memory
+from v_diffusion.compute import memory
 
 def faults() -> int:
     """Page faults of a tensor where a larger one was before."""

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from records import PLAIN, RECORD, texts
 
-from drawing import metadata
-from drawing.metadata import infotext
+from v_diffusion.images import metadata
+from v_diffusion.images.metadata import infotext
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 SUFFIXED = pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])

@@ -6,10 +6,10 @@ import torch
 from conftest import assert_gradients_agree, manifest
 
 import diffusion
-from checkpoints import tensors
-from compute.convolution import can_pack, pack
 from diffusion import get_model
 from diffusion.models.blocks import FourierFeatures
+from v_diffusion.compute.convolution import can_pack, pack
+from v_diffusion.weights import tensors
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="this PyTorch has no packed kernels")
 

@@ -11,17 +11,19 @@ import torch
 from conftest import ROOT, run_python
 from PIL import Image
 
-from checkpoints import store
-from checkpoints.version import __version__
-from diffusion.methods import LEAST, LEAST_BY_CLIP, LEAST_BY_WORDS, METHODS
-from drawing import metadata, naming, seeds
-from drawing.batches import single
-from drawing.doubts import doubts
-from drawing.job import Job
-from drawing.jobfile import order_of, read_orders
-from drawing.label import label, slug
-from drawing.request import Order
-from drawing.shell import UserError
+from diffusion.methods import METHODS, MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
+from v_diffusion.cli import seeds
+from v_diffusion.cli.jobfile import order_of, read_orders
+from v_diffusion.images import metadata
+from v_diffusion.images import names as naming
+from v_diffusion.images.label import label, slug
+from v_diffusion.job.hints import doubts
+from v_diffusion.job.job import Job
+from v_diffusion.run.request import Order
+from v_diffusion.run.tasks import single
+from v_diffusion.shell.program import UserError
+from v_diffusion.version import __version__
+from v_diffusion.weights import store
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 SCRIPTS = ("clip_sample", "cfg_sample", "cfg_modify_image")
@@ -138,10 +140,10 @@ def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
 
 
 def test_quiet_is_for_one_command(capsys):
-    from checkpoints import console
-    from drawing.arguments import parser_of
-    from drawing.program import read_request
-    from drawing.scripts import CLIP_SAMPLE
+    from v_diffusion.cli.arguments import parser_of
+    from v_diffusion.cli.program import read_request
+    from v_diffusion.job.script import CLIP_SAMPLE
+    from v_diffusion.shell import console
 
     for words, expected in ((["a", "--quiet"], ""), (["a"], "here\n")):
         read_request(parser_of(CLIP_SAMPLE, None), words, CLIP_SAMPLE)
@@ -156,21 +158,21 @@ def test_version(tmp_path, name):
 
 
 def test_version_of_the_checkpoints_command(tmp_path):
-    done = run_python("-m", "checkpoints", "--version", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"python -m checkpoints {__version__}\n")
+    done = run_python("-m", "v_diffusion.weights", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"python -m v_diffusion.weights {__version__}\n")
 
 
 def test_threads():
-    from drawing.ranks import Rank
-    from drawing.request import How, Keep, Request
-    from drawing.run import Run
+    from v_diffusion.run.ranks import Rank
+    from v_diffusion.run.request import Execution, OutputOptions, Request
+    from v_diffusion.run.run import Run
 
     before = torch.get_num_threads()
     try:
-        Run(Request([], How("cpu", threads=before + 1), Keep()), Rank()).studio()
+        Run(Request([], Execution("cpu", threads=before + 1), OutputOptions()), Rank()).studio()
         assert torch.get_num_threads() == before + 1
         torch.set_num_threads(before)
-        Run(Request([], How("cpu"), Keep()), Rank()).studio()
+        Run(Request([], Execution("cpu"), OutputOptions()), Rank()).studio()
         assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)
@@ -213,10 +215,10 @@ def test_listing_prompts_imports_no_torch(tmp_path):
 @pytest.mark.parametrize(
     "job, needed",
     [
-        ({"clip_guidance_scale": 0}, LEAST),
-        ({}, LEAST_BY_CLIP),
-        ({"script": "cfg_sample"}, LEAST_BY_WORDS),
-        ({"script": "cfg_sample", "prompts": ()}, LEAST),
+        ({"clip_guidance_scale": 0}, MIN_STEPS),
+        ({}, MIN_STEPS_BY_CLIP),
+        ({"script": "cfg_sample"}, MIN_STEPS_BY_WORDS),
+        ({"script": "cfg_sample", "prompts": ()}, MIN_STEPS),
     ],
 )
 def test_too_few_steps_for_a_method(method, job, needed):

@@ -13,9 +13,10 @@ from PIL import Image
 from records import PLAIN
 from records import RECORD as OTHER
 
-from drawing import metadata, naming, output
-from drawing.naming import BadOutput, WriteFailed
-from drawing.shell import RunError, UserError
+from v_diffusion.images import metadata, output
+from v_diffusion.images import names as naming
+from v_diffusion.images.names import BadOutput, WriteFailed
+from v_diffusion.shell.program import RunError, UserError
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(LEVELS)
@@ -28,11 +29,11 @@ import sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from drawing import output
-from drawing import naming
-from drawing.job import Job
-from drawing.prompts import Subject
-from drawing.record import Sources, record
+from v_diffusion import output
+from v_diffusion import naming
+from v_diffusion.job.job import Job
+from v_diffusion.job.prompt import Subject
+from v_diffusion.images.record import Sources, record
 
 sources = Sources("a" * 64, "b" * 64, "2")
 paths = naming.paths(sys.argv[1] + "/made/{i:03}.png", 200, 5)
@@ -278,7 +279,7 @@ def test_a_disk_that_takes_only_the_beginning(folder):
 import resource
 from pathlib import Path
 from PIL import Image
-from drawing import output, shell
+from v_diffusion import output, shell
 import sys
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
@@ -325,7 +326,7 @@ def test_killed_between_the_draft_and_its_name(folder):
 import os, signal
 from pathlib import Path
 from PIL import Image
-from drawing import output
+from v_diffusion import output
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 output.write(Image.new("L", (8, 8)), Path("x.png"), None)
 """

@@ -13,9 +13,9 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
-from drawing.version import __version__
+from v_diffusion.version import __version__
 
-PACKAGES = ("CLIP", "checkpoints", "compute", "diffusion", "drawing")
+PACKAGES = ("CLIP", "diffusion", "v_diffusion")
 TOP = (
     "pyproject.toml",
     "requirements.txt",
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory) -> Path:
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
     for name in TOP:
         shutil.copy(ROOT / name, copy)
-    for name in (*PACKAGES, "training"):
+    for name in (*PACKAGES, "checkpoints", "training"):
         shutil.copytree(
             ROOT / name, copy / name, ignore=shutil.ignore_patterns("state", "__pycache__")
         )
@@ -73,10 +73,10 @@ def test_the_wheel_has_the_program_and_the_shipped_model_and_no_more(wheel):
     }  # fmt: skip
     for name in (
         *(f"{package}/py.typed" for package in PACKAGES),
-        "checkpoints/cards.json",
-        "checkpoints/emoji_64.json",
-        "checkpoints/emoji_64.pth",
-        "checkpoints/emoji_64_clip.pth",
+        "v_diffusion/checkpoints/cards.json",
+        "v_diffusion/checkpoints/emoji_64.json",
+        "v_diffusion/checkpoints/emoji_64.pth",
+        "v_diffusion/checkpoints/emoji_64_clip.pth",
         "CLIP/bpe_simple_vocab_16e6.txt.gz",
         f"{info}/licenses/LICENSE",
         f"{info}/licenses/CLIP/bpe_simple_vocab_16e6.LICENSE",

@@ -21,9 +21,9 @@ from conftest import ROOT
 from file_server import Served, serve, wait_until
 from PIL import Image
 
-from checkpoints.address import AddressError, Patience, fetch
-from drawing import pictures
-from drawing.pictures import PictureError, open_picture
+from v_diffusion.images import decode as pictures
+from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.shell.addresses import AddressError, Patience, fetch
 
 IMPATIENT = Patience(connect=1.0, read=1.5, total=3.0)
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -624,7 +624,7 @@ def test_a_failed_address_is_an_oserror_and_a_missing_file_stays_one(tmp_path):
 def test_neither_torch_nor_requests_is_imported_for_a_file(tmp_path):
     (tmp_path / "a.png").write_bytes(PICTURE)
     code = (
-        "import sys; from drawing.pictures import open_picture; open_picture(sys.argv[1]);"
+        "import sys; from v_diffusion.images.decode import open_picture; open_picture(sys.argv[1]);"
         "print({'torch', 'requests', 'numpy'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.png")]

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from CLIP.guidance import MakeCutouts
-from compute import compiled, pooling
 from diffusion import noise
+from v_diffusion.compute import compiled, pooling
 
 pytestmark = pytest.mark.skipif(not compiled.is_there(), reason="nothing can be compiled here")
 

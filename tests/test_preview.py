@@ -22,18 +22,18 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from checkpoints.console import say
 from diffusion import utils
-from drawing import grid
-from drawing.naming import preview_of
-from drawing.preview import Preview
-from drawing.progress import Progress
-from drawing.shell import listed
+from v_diffusion.images import contact_sheet as grid
+from v_diffusion.images.names import preview_of
+from v_diffusion.run.preview import Preview
+from v_diffusion.run.progress import Progress
+from v_diffusion.shell.console import print_line
+from v_diffusion.shell.program import listed
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "-cs", "0")
 
 
-def shown(paths: list[Path], every: int, preds: list[torch.Tensor]) -> list[np.ndarray]:
+def printable(paths: list[Path], every: int, preds: list[torch.Tensor]) -> list[np.ndarray]:
     """What the previews are when the sampler has made its last step, and is waited for."""
     with Preview(paths, every) as preview:
         for i, pred in enumerate(preds):
@@ -50,16 +50,16 @@ def test_a_preview_is_the_pred_of_every_so_many_steps(tmp_path):
     paths = [tmp_path / "a.png", tmp_path / "b.webp"]
     preds = [torch.rand(2, 3, 8, 8) * 2 - 1 for _ in range(7)]
     for every, last in ((1, 6), (3, 5), (7, 6)):
-        for levels, x in zip(shown(paths, every, preds), preds[last], strict=True):
+        for levels, x in zip(printable(paths, every, preds), preds[last], strict=True):
             np.testing.assert_array_equal(levels, np.asarray(utils.to_pil_image(x)))
-    assert shown(paths, 8, preds) == []
+    assert printable(paths, 8, preds) == []
     assert preview_of(paths[1]) == tmp_path / "b.webp.preview.png"
     assert not list(tmp_path.iterdir())
 
 
 def test_where_nobody_says_how_often_a_preview_comes_each_second(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("drawing.preview.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("v_diffusion.run.preview.time.monotonic", lambda: now[0])
     path, times = tmp_path / "a.png", []
     with Preview([path], 0) as preview:
         for i in range(30):
@@ -79,7 +79,7 @@ def test_a_step_does_not_wait_for_the_file_and_the_newest_wins(tmp_path, monkeyp
         assert go.wait(60)
         written.append(image.getpixel((0, 0))[0])
 
-    monkeypatch.setattr("drawing.preview.output.write", write)
+    monkeypatch.setattr("v_diffusion.run.preview.output.write", write)
     with Preview([tmp_path / "a.png"], 1) as preview:
         for i, level in enumerate((-1.0, 0.0, 1.0)):
             preview({"i": i, "pred": torch.full((1, 3, 2, 2), level)})
@@ -239,7 +239,7 @@ def test_a_line_is_one_write(monkeypatch):
     """What several processes say into one file stays apart."""
     said = []
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=said.append, flush=lambda: None))
-    say(Path("a/b.png"))
+    print_line(Path("a/b.png"))
     assert said == ["a/b.png\n"]
 
 

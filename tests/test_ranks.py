@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from drawing.ranks import Rank, this_rank
-from drawing.shell import UserError
+from v_diffusion.run.ranks import Rank, this_rank
+from v_diffusion.shell.program import UserError
 
 SCRIPT = ROOT / "clip_sample.py"
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "5")
@@ -55,7 +55,7 @@ def test_the_shares_are_all_there_is():
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     import torch
 
-    from drawing.devices import pick_device
+    from v_diffusion.studio.devices import pick_device
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [str(pick_device(None, i)) for i in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]

@@ -9,9 +9,9 @@ import pytest
 from records import JOB, PLAIN, RECORD, texts
 
 from diffusion import methods
-from drawing.job import Job, JobError
-from drawing.metadata import infotext
-from drawing.record import SAMPLERS, difference, job_of
+from v_diffusion.images.metadata import infotext
+from v_diffusion.images.record import SAMPLERS, difference, job_of
+from v_diffusion.job.job import Job, JobError
 
 
 def test_record():
@@ -73,8 +73,8 @@ JOBS = [
 def test_the_job_comes_back_from_its_record(job):
     from records import SOURCES
 
-    from drawing.prompts import ImagePrompt, Subject, parse_prompt
-    from drawing.record import record
+    from v_diffusion.images.record import record
+    from v_diffusion.job.prompt import ImagePrompt, Subject, parse_prompt
 
     if job.prompts == ("a:1e-30",):
         job = Job(("a:1e-30", "b"), images=job.images, model=job.model)
@@ -107,7 +107,7 @@ def test_the_job_comes_back_from_its_record(job):
     ],
 )
 def test_a_prompt_is_written_so_that_it_is_parsed_back(text, weight):
-    from drawing.prompts import parse_prompt, write_prompt
+    from v_diffusion.job.prompt import parse_prompt, write_prompt
 
     assert parse_prompt(write_prompt(text, weight)) == (text, weight)
     assert write_prompt("plain", 1.0) == "plain"

@@ -11,13 +11,13 @@ import script
 from conftest import DATA, ROOT, run_python
 from PIL import Image
 
-from checkpoints.address import fetch
-from checkpoints.place import at_home, local
-from drawing import metadata
-from drawing.job import Job, JobError
-from drawing.jobfile import read_orders
-from drawing.limits import LARGEST
-from drawing.shell import MANY
+from v_diffusion.cli.jobfile import read_orders
+from v_diffusion.images import metadata
+from v_diffusion.job.job import Job, JobError
+from v_diffusion.job.limits import LARGEST
+from v_diffusion.shell.addresses import fetch
+from v_diffusion.shell.paths import expand_user, local
+from v_diffusion.shell.program import MANY
 
 PICTURE = DATA / "later" / "init.png"
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2")
@@ -121,7 +121,7 @@ def test_a_file_address_is_the_file(tmp_path):
     path.write_bytes(b"content")
     with fetch(path.as_uri()) as file:
         assert file.read() == b"content"
-    assert at_home(path) == path
+    assert expand_user(path) == path
 
 
 def test_a_tilde_in_quotes_is_the_home_folder(tmp_path, monkeypatch):
@@ -180,8 +180,8 @@ def test_other_settings_are_told_before_the_device_is(tmp_path):
 
 
 def test_what_is_said_of_names_is_of_the_scripts_own_fields():
-    from drawing.arguments import parser_of
-    from drawing.scripts import SCRIPTS
+    from v_diffusion.cli.arguments import parser_of
+    from v_diffusion.job.script import SCRIPTS
 
     for script_ in SCRIPTS.values():
         text = parser_of(script_, None).format_help()

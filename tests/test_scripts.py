@@ -13,10 +13,10 @@ from conftest import DATA
 from PIL import Image
 
 from diffusion.guidance import make_cfg_model_fn
-from drawing import metadata
-from drawing.job import Job, JobError
-from drawing.pictures import resize_and_center_crop
-from drawing.scripts import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS
+from v_diffusion.images import metadata
+from v_diffusion.images.decode import resize_and_center_crop
+from v_diffusion.job.job import Job, JobError
+from v_diffusion.job.script import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS
 
 QUICK = ("--model", "emoji_64", "--device", "cpu")
 INIT = str(DATA / "later" / "init.png")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from drawing.batches import in_batches, in_parts, single
-from drawing.job import Job
-from drawing.naming import BadOutput
-from drawing.ranks import Rank
-from drawing.request import Order
-from drawing.series import FEW, RISES, Series, Taken
+from v_diffusion.images.names import BadOutput
+from v_diffusion.images.series import FEW, RISES, Series, Taken
+from v_diffusion.job.job import Job
+from v_diffusion.run.ranks import Rank
+from v_diffusion.run.request import Order
+from v_diffusion.run.tasks import in_batches, in_parts, single
 
 MANY = 10**7
 JOB = Job("a", model="emoji_64", seed=5)

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, files, serve, sha256
 
-from checkpoints import store
-from checkpoints.store import CheckpointError
+from v_diffusion.weights import store
+from v_diffusion.weights.store import CheckpointError
 
 
 @pytest.fixture
@@ -54,13 +54,14 @@ def test_cards():
 
 
 def test_importing_the_store_imports_nothing_heavy():
-    code = "import checkpoints.store, sys; print({'torch', 'requests', 'tqdm'} & {*sys.modules})"
+    code = "import sys; from v_diffusion.weights import store; "
+    code += "print({'torch', 'requests', 'tqdm'} & {*sys.modules})"
     assert run_python("-c", code, cwd=ROOT).stdout == "set()\n"
 
 
 def test_a_lock_keeps_another_process_out_and_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "lock"
-    code = "import sys; from pathlib import Path; from checkpoints.store import locked\n"
+    code = "import sys; from pathlib import Path; from v_diffusion.weights.store import locked\n"
     code += "with locked(Path(sys.argv[1]), 'waiting'): print('mine', flush=True); input()"
     command = [sys.executable, "-c", code, path]
     said = []
@@ -82,17 +83,17 @@ def test_the_home_is_what_the_variable_names_else_the_checkouts_else_the_users(
     monkeypatch, tmp_path
 ):
     monkeypatch.delenv(store.ELSEWHERE, raising=False)
-    assert store.home() == store.FOLDER == ROOT / "checkpoints"
+    assert store.download_folder() == store.FOLDER == ROOT / "checkpoints"
     monkeypatch.setattr(store, "CHECKOUT", False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert store.home() == tmp_path / "v-diffusion"
+    assert store.download_folder() == tmp_path / "v-diffusion"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert store.home() == tmp_path / ".cache" / "v-diffusion"
+    assert store.download_folder() == tmp_path / ".cache" / "v-diffusion"
     monkeypatch.setenv(store.ELSEWHERE, "~/weights")
-    assert store.home() == tmp_path / "weights"
-    store.home().mkdir()
-    (store.home() / "cc12m_1.pth").write_bytes(b"a")
+    assert store.download_folder() == tmp_path / "weights"
+    store.download_folder().mkdir()
+    (store.download_folder() / "cc12m_1.pth").write_bytes(b"a")
     assert store.locate(store.cards()["cc12m_1"]) == tmp_path / "weights" / "cc12m_1.pth"
     assert store.locate(store.cards()["emoji_64"]) == ROOT / "checkpoints" / "emoji_64.pth"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 DRAW = (ROOT / "clip_sample.py", "a", "--model", "emoji_64", "--steps", "1", "-cs", "0")
 GRID = (ROOT / "make_grid.py", "one.png", "-o", "grid.png")
-CHECKPOINTS = ("-m", "checkpoints")
+CHECKPOINTS = ("-m", "v_diffusion.weights")
 FULL = "can't write to stdout: No space left on device\n"
 
 

@@ -11,12 +11,12 @@ import torch
 from conftest import ROOT, run_python
 from PIL import Image
 
-from checkpoints import store
 from diffusion import noise
 from diffusion.methods import METHODS
-from drawing import Job, Studio
-from drawing.prompts import open_subject
-from drawing.shell import RunError, UserError
+from v_diffusion import Job, Studio
+from v_diffusion.job.prompt import open_subject
+from v_diffusion.shell.program import RunError, UserError
+from v_diffusion.weights import store
 
 QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
 CFG = {"model": "emoji_64", "method": "ddim", "steps": 1}

@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from checkpoints import store, tensors
-from checkpoints.convert import convert
-from checkpoints.store import CheckpointError
+from v_diffusion.weights import store, tensors
+from v_diffusion.weights.convert import convert
+from v_diffusion.weights.store import CheckpointError
 
 
 class Evil:

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from compute import compiled, convolution, unpacked
-from compute.convolution import Conv2d
+from v_diffusion.compute import compiled, convolution, unpacked
+from v_diffusion.compute.convolution import Conv2d
 
 pytestmark = pytest.mark.skipif(
     not (compiled.is_there() and unpacked.can(torch.empty(64, 64, 3, 3))),

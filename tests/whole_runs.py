@@ -10,11 +10,11 @@ import numpy as np
 from conftest import DATA
 from PIL import Image
 
-from drawing import Studio
-from drawing.draw import Models
-from drawing.program import read_request
-from drawing.request import Order
-from drawing.scripts import SCRIPTS
+from v_diffusion import Studio
+from v_diffusion.cli.program import read_request
+from v_diffusion.job.script import SCRIPTS
+from v_diffusion.run.request import Order
+from v_diffusion.studio.sample import Models
 
 LATER = json.loads((DATA / "later" / "later.json").read_text())
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from checkpoints import store
-from checkpoints.console import note, open_streams
 from CLIP.clip import load
 from CLIP.model import CLIP
+from v_diffusion.shell.console import note, open_streams
+from v_diffusion.weights import store
 
 from . import card, clip, data, tune, unet, words
 from .state import save

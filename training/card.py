@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from checkpoints import store
 from diffusion import utils
-from drawing import Job, Studio
+from v_diffusion import Job, Studio
+from v_diffusion.weights import store
 
 from . import clip, data, evaluate, tune, unet
 

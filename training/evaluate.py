@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from checkpoints import store
 from CLIP import clip, prompts
 from CLIP.guidance import CUTOUTS, MakeCutouts
 from CLIP.model import CLIP
 from diffusion import noise, utils
-from drawing.draw import Aim, Models, sample
-from drawing.job import Job
-from drawing.loading import load_model
-from drawing.prompts import parse_prompt, write_prompt
-from drawing.scripts import CFG_SAMPLE
+from v_diffusion.job.job import Job
+from v_diffusion.job.prompt import parse_prompt, write_prompt
+from v_diffusion.job.script import CFG_SAMPLE
+from v_diffusion.studio.models import load_model
+from v_diffusion.studio.sample import Aim, Models, sample
+from v_diffusion.weights import store
 
 from . import data
 from .clip import embed_images, embed_texts, to_tensor

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from checkpoints import vocabulary
-from checkpoints.vocabulary import Vocabulary, words_of
+from v_diffusion.studio import vocabulary
+from v_diffusion.studio.vocabulary import Vocabulary, words_of
 
 from . import data
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compute.block import conv_block, fits
-from compute.convolution import Conv2d
+from v_diffusion.compute.block import conv_block, fits
+from v_diffusion.compute.convolution import Conv2d
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compute.kept import Packed, kept
+from v_diffusion.compute.kept import Packed, kept
 
 from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 

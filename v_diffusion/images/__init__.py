@@ -1,0 +1,1 @@
+"""Image files: names, reading, metadata, writing."""

@@ -1,0 +1,1 @@
+"""Many pictures: tasks, ranks, destinations, progress."""

@@ -1,0 +1,1 @@
+"""What meets a terminal, a path or an address."""

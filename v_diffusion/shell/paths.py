@@ -1,0 +1,25 @@
+"""What a user means by a file's name."""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote
+
+FILE = "file://"
+
+
+def expand_user(path: str | Path) -> Path:
+    """The path with a home folder for `~` or `~user`, which a shell leaves alone in quotes."""
+    return Path(os.path.expanduser(path))  # without an exception where nobody knows the home
+
+
+def local(name: str | Path) -> Path:
+    """The path of a local file that is named by a path, or by a `file://` address of this machine.
+
+    An address of another machine is taken for a path, which there will not be.
+    """
+    text = str(name)
+    if text[: len(FILE)].lower() == FILE:
+        host, slash, path = text[len(FILE) :].partition("/")
+        if slash and host.lower() in ("", "localhost"):
+            return Path(slash + unquote(path, errors="surrogateescape"))
+    return expand_user(name)

@@ -1,0 +1,165 @@
+"""How the programs talk to a shell: numbers in range, one line for a mistake, exit statuses.
+
+0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM,
+129 SIGHUP.
+"""
+
+import argparse
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from typing import NoReturn
+
+from .console import OutputClosed, leave, note, open_streams, require
+from .threads import wait_briefly
+
+INTERRUPTED = 128 + signal.SIGINT
+ENDS = ("SIGTERM", "SIGHUP")  # the latter not everywhere
+MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
+MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
+
+
+class UserError(Exception):
+    """A mistake of the person at the shell: what is wrong and what to do, in one line."""
+
+
+class NoDevice(UserError):
+    """The device that the whole run is to draw on isn't there."""
+
+
+class RunError(Exception):
+    """A failure while running: what went wrong and what would help, in one line."""
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is not None and value > high == MANY:
+            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {high}")
+        if value is None or not low <= value <= high:
+            limits = f"from {low} to {high}" if high != MANY else f"of at least {low}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+        return value
+
+    return parse
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: finite numbers from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isinf(value) and "inf" not in text.lower() and math.isinf(high):
+            largest = f"{sys.float_info.max:.2g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {largest}")
+        if not (math.isfinite(value) and low <= value <= high):
+            limits = f"number from {low:g} to {high:g}" if math.isfinite(high) else "finite number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {limits}")
+        return value
+
+    return parse
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a row, no more than so many of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def begin(program: str, modules: Sequence[str] = MODULES) -> None:
+    """The first thing that a program does: its streams are open, Ctrl-C is quiet, and what it needs
+    is there.
+    """
+    open_streams()
+    signal.signal(signal.SIGINT, leave_at_once)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        note(f"{program}: the current folder is no longer there; go to another")
+        sys.exit(2)
+    wait_briefly()
+    require(program, *modules)
+    if os.name == "posix" and isinstance(sys.stdout, TextIOWrapper):
+        # A path is bytes, and they are what a program that reads it can open.
+        errors = sys.getfilesystemencodeerrors()
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=errors)
+
+
+def end(status: int) -> int:
+    """The last thing that a program does, with its exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end can't be interrupted quietly
+    return status
+
+
+def leave_at_once(*_: object) -> NoReturn:
+    """A handler of Ctrl-C for while nothing is open: no import can catch it or report it."""
+    os._exit(INTERRUPTED)
+
+
+def leave_at_last(*_: object) -> NoReturn:
+    """The handler of a second Ctrl-C, which doesn't wait for what the first one ends."""
+    os._exit(INTERRUPTED)
+
+
+def interrupt(*_: object) -> NoReturn:
+    """A handler of Ctrl-C for while files are written: what is half done is cleaned up."""
+    signal.signal(signal.SIGINT, leave_at_last)
+    raise KeyboardInterrupt
+
+
+def terminate(number: int, *_: object) -> NoReturn:
+    """A handler of SIGTERM and SIGHUP for while files are written: the same clean-up, with their
+    own status.
+    """
+    # A closed terminal's comes from the kernel and from the shell; the second ends no clean-up.
+    again = signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN
+    signal.signal(number, again)
+    sys.exit(128 + number)
+
+
+def clean_up_on_interrupt() -> None:
+    """Goes over from `leave_at_once` to `interrupt`, if the program has set the former."""
+    if signal.getsignal(signal.SIGINT) is leave_at_once:
+        signal.signal(signal.SIGINT, interrupt)
+        for name in ENDS:
+            number = getattr(signal, name, None)
+            # What is ignored stays so: nohup's SIGHUP.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, terminate)
+
+
+def exit_status(program: str, run: Callable[[], None]) -> int:
+    """Runs the program, tells what went wrong in one line on stderr, and gives the exit status.
+
+    An exception that nobody expected comes through: its traceback is what a bug report needs.
+    """
+    try:
+        run()
+    except UserError as error:
+        note(f"{program}: {error}")
+        return 2
+    except (RunError, OutputClosed) as error:
+        note(f"{program}: {error}")
+        return 1
+    except BrokenPipeError:
+        leave(sys.stdout)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException:
+        # A Ctrl-C in the middle of a library's own code can come out as another exception.
+        if signal.getsignal(signal.SIGINT) is leave_at_last:
+            return INTERRUPTED
+        raise
+    return 0

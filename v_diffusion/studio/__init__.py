@@ -1,0 +1,1 @@
+"""Models, targets and sampling."""
