@@ -1,25 +1,42 @@
 #!/usr/bin/env python3
-"""Draws a picture again with other words: back to the noise that it would come from without any."""
+"""Modify a picture by prompts: take it back to noise without words, then draw it with them."""
 
 from __future__ import annotations
 
-import os
-import signal
-
-if __name__ == "__main__":  # Ctrl-C is quiet from here on
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-from v_diffusion.shell import program as shell
-
-if __name__ == "__main__":  # before anything that takes time
-    shell.begin("cfg_modify_image.py")
-
 import sys
 
-from v_diffusion.cli import program
-from v_diffusion.job.script import CFG_MODIFY_IMAGE
+from v_diffusion.shell import program
 
-parse_prompt, build_parser, main, command = program.entry(CFG_MODIFY_IMAGE, __doc__)
+if __name__ == "__main__":  # before imports that take time
+    program.begin("cfg_modify_image.py")
+
+from v_diffusion.cli import arguments
+from v_diffusion.cli.program import run
+from v_diffusion.job import prompt as prompts
+from v_diffusion.job.script import CFG_MODIFY_IMAGE
+from v_diffusion.shell.console import Parser
+
+
+def parse_prompt(prompt: str, default_weight: float = 3.0) -> tuple[str, float]:
+    """Split a prompt into its text, path or address and its weight."""
+    return prompts.parse_prompt(prompt, default_weight)
+
+
+def build_parser() -> Parser:
+    """Return the parser of all options."""
+    return arguments.parser_of(CFG_MODIFY_IMAGE, __doc__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line, by default the process's, and return its exit status."""
+    return run(build_parser(), CFG_MODIFY_IMAGE, argv)
+
+
+def command() -> int:
+    """Run as the installed command `cfg-modify-image`."""
+    program.begin("cfg-modify-image")
+    return program.end(main())
+
 
 if __name__ == "__main__":
-    sys.exit(shell.end(main()))
+    sys.exit(program.end(main()))

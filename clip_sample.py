@@ -1,28 +1,23 @@
 #!/usr/bin/env python3
-"""CLIP conditioned, CLIP guided sampling of v-diffusion models: words and pictures to pictures."""
+"""Draw pictures of text and image prompts with CLIP conditioned, CLIP guided v-diffusion models."""
 
 from __future__ import annotations
-
-import os
-import signal
-
-if __name__ == "__main__":  # Ctrl-C is quiet from here on
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-from v_diffusion.shell import program as shell
-
-if __name__ == "__main__":  # before anything that takes time
-    shell.begin("clip_sample.py")
 
 import sys
 from typing import Any
 
-from v_diffusion.cli import program
+from v_diffusion.shell import program
+
+if __name__ == "__main__":  # before imports that take time
+    program.begin("clip_sample.py")
+
+from v_diffusion.cli import arguments
+from v_diffusion.cli.program import run
+from v_diffusion.job import prompt as prompts
 from v_diffusion.job.script import CLIP_SAMPLE
+from v_diffusion.shell.console import Parser
 
-parse_prompt, build_parser, main, command = program.entry(CLIP_SAMPLE, __doc__)
-
-# What scripts import from here. Some of it imports torch, so it is looked up when it is asked for.
+# Names that scripts import from here. Some need torch, so they are looked up when they are used.
 ELSEWHERE = {
     "MakeCutouts": "CLIP.guidance",
     "spherical_dist_loss": "CLIP.guidance",
@@ -31,6 +26,27 @@ ELSEWHERE = {
     "resize_and_center_crop": "v_diffusion.images.decode",
     "load_model": "v_diffusion.studio.models",
 }
+
+
+def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
+    """Split a prompt into its text, path or address and its weight."""
+    return prompts.parse_prompt(prompt, default_weight)
+
+
+def build_parser() -> Parser:
+    """Return the parser of all options."""
+    return arguments.parser_of(CLIP_SAMPLE, __doc__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line, by default the process's, and return its exit status."""
+    return run(build_parser(), CLIP_SAMPLE, argv)
+
+
+def command() -> int:
+    """Run as the installed command `clip-sample`."""
+    program.begin("clip-sample")
+    return program.end(main())
 
 
 def __getattr__(name: str) -> Any:
@@ -42,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(shell.end(main()))
+    sys.exit(program.end(main()))

@@ -1,20 +1,20 @@
-"""From the shell to the files, and the Python API: a `Job` is what decides a picture, a `Studio`
-draws it. Importing this imports no torch.
+"""The program around the models: a `Job` decides a picture, a `Studio` draws it.
+
+Nothing is imported before it is used, and importing `Job` imports no torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .job.job import Job
-
 if TYPE_CHECKING:
+    from .job.job import Job
     from .studio.studio import Studio
 
 __all__ = ["Job", "Studio"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Studio":
-        from .studio.studio import Studio
-
-        return Studio
+    if name in __all__:
+        room = name.lower()
+        return getattr(import_module(f".{room}.{room}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..shell.console import printable
-from ..shell.program import UserError
+from ..shell.errors import UserError
 from ..shell.reading import read_file
 from . import output
 from .metadata import decode

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Formatter
 
 from ..shell.console import printable
+from ..shell.errors import RunError, UserError
 from ..shell.paths import expand_user
-from ..shell.program import RunError, UserError
 
 PATTERN = "out_{i:05}.png"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}

@@ -1,4 +1,4 @@
-"""How a picture was made, as the object that goes into its file: from a job and back to one."""
+"""Records: the object in an image's file that says how it was made."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..job.job import UNSAID, Job, JobError
-from ..job.prompt import Subject, write_prompt
+from ..job.command import command_of
+from ..job.job import DEFAULT, Job, JobError
+from ..job.options import job_options
+from ..job.prompt import Prompt
 from ..job.script import CLIP_SAMPLE, SCRIPTS
 from ..shell.secrets import without_secrets
 from ..version import __version__
 
+if TYPE_CHECKING:
+    from .inputs import Inputs
+
 PROGRAM = "v-diffusion"
-# The methods as the image tools name them. DDPM is DDIM with an eta of 1, and recorded as such.
+# The methods as the image tools name them. DDPM is DDIM with eta 1, and recorded as such.
 SAMPLERS = {
     "ddpm": "DDIM",
     "ddim": "DDIM",
@@ -28,8 +33,8 @@ SAMPLERS = {
     "dpmpp_3m": "DPM++ 3M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
 }
-# What records didn't have at first, and what pictures were made with then.
-LATER = {
+# Fields that the first records lacked, and the values that their pictures were made with.
+ADDED_LATER = {
     "cutn": 16,
     "cut_pow": 1.0,
     "init": None,
@@ -40,11 +45,11 @@ LATER = {
 
 @dataclass(frozen=True)
 class Sources:
-    """What a job doesn't say of its picture: what the files that it names turned out to be.
+    """Facts about a picture that its job doesn't have: the files that were used, and versions.
 
     Args:
-        model_sha256, clip_sha256: the hashes of their files, in hexadecimal, whole or cut; None of
-            a CLIP that nobody asked.
+        model_sha256, clip_sha256: the hashes of the weights in hexadecimal; None where CLIP wasn't
+            used.
         torch_version: PyTorch's version.
         version: this program's version.
     """
@@ -55,31 +60,31 @@ class Sources:
     version: str = __version__
 
 
-def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str, Any]:
-    """How one picture is made, ready for JSON. Of addresses it has no passwords and the like.
+def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
+    """Return how a picture is made, ready for JSON. Secrets in addresses are left out.
 
     Args:
-        subject: the job's prompts, opened.
-        index: its place in the run, from 0.
+        inputs: the job's pictures, opened.
+        index: the picture's place in the run, from 0.
     """
     width, height = job.size
-    init = None
-    if subject.init is not None:
-        init = {"image": without_secrets(subject.init.path), "sha256": subject.init.sha256}
+    init = inputs.init
     return {
         "program": PROGRAM,
         "version": sources.version,
         "torch": sources.torch_version,
         "script": job.script,
-        "prompts": [{"text": text, "weight": weight} for text, weight in subject.texts],
+        "prompts": [{"text": text, "weight": weight} for text, weight in job.prompts],
         "images": [
-            {"image": without_secrets(image.path), "weight": image.weight, "sha256": image.sha256}
-            for image in subject.images
+            {"image": without_secrets(path), "weight": weight, "sha256": image.sha256}
+            for (path, weight), image in zip(job.images, inputs.images)
         ],
         "model": job.model,
         "model_sha256": sources.model_sha256,
+        "checkpoint": job.checkpoint,
         "clip": job.clip if job.asks_clip else None,
         "clip_sha256": sources.clip_sha256,
+        "clip_checkpoint": job.clip_checkpoint,
         "sampler": SAMPLERS[job.method],
         "seed": job.seed,
         "index": index,
@@ -88,62 +93,50 @@ def record(job: Job, subject: Subject, sources: Sources, index: int) -> dict[str
         "clip_guidance_scale": job.clip_guidance_scale,
         "cutn": job.cutn,
         "cut_pow": job.cut_pow,
-        "init": init,
+        "init": init and {"image": without_secrets(init.path), "sha256": init.sha256},
         "starting_timestep": job.starting_timestep,
         "max_timestep": job.max_timestep,
         "width": width,
         "height": height,
-        "command": job.command(),
+        "command": command_of(job),
     }
 
 
 def job_of(record: Mapping[str, Any]) -> Job:
-    """The job that a record tells.
+    """Return the job that a record describes.
 
     Raises:
-        JobError: this program knows no such job.
-        KeyError, TypeError, AttributeError, ValueError: it is no record of this program.
+        JobError: this program has no such job.
+        KeyError, TypeError, AttributeError, ValueError: it isn't a record of this program.
     """
+    script = SCRIPTS[record.get("script", CLIP_SAMPLE.name)]
     methods = {name: method for method, name in SAMPLERS.items() if method not in ("ddpm", "ddim")}
     sampler = record["sampler"]
     if sampler not in SAMPLERS.values():
-        raise JobError(f"no sampler {sampler!r}: there are {', '.join(methods)} and DDIM")
-    # The files' paths stand in the command alone.
-    words = shlex.split(record["command"])
-    words = words[: words.index("--")] if "--" in words else words
-    script = SCRIPTS[record.get("script", CLIP_SAMPLE.name)]
-    weight = script.prompt_weight
-    paths: dict[str, Any] = {
-        name: words[words.index(option) + 1]
-        for name in ("checkpoint", "clip_checkpoint")
-        if (option := f"--{name.replace('_', '-')}") in words
+        raise JobError(f"{sampler!r} is not a sampler; known are DDIM, {', '.join(methods)}")
+    method = methods.get(sampler, DEFAULT if script is CLIP_SAMPLE else "ddim")
+    options = {name: record[name] for name in job_options(script) if name in record}
+    if "checkpoint" not in record:  # in older records these files stand in the command alone
+        words = shlex.split(record["command"].partition(" -- ")[0])
+        for name in ("checkpoint", "clip_checkpoint"):
+            flag = f"--{name.replace('_', '-')}"
+            options[name] = words[words.index(flag) + 1] if flag in words else None
+    init = record.get("init")
+    options |= {
+        "prompts": [Prompt(one["text"], one["weight"]) for one in record["prompts"]],
+        "images": [Prompt(one["image"], one["weight"]) for one in record["images"]],
+        "init": init and init["image"],
+        "method": method,
+        "size": (record["width"], record["height"]),
     }
-    same = ["model", "steps", "eta", "clip_guidance_scale", "seed"]
-    same += [name for name in LATER if name in record and name != "init"]
-    options: dict[str, Any] = {name: record[name] for name in same if script.has(name)}
-    if record.get("clip") and script.has("clip"):
-        options["clip"] = record["clip"]
-    if record.get("init"):
-        options["init"] = record["init"]["image"]
-    method = methods.get(sampler, UNSAID)
-    if method is UNSAID and script is not CLIP_SAMPLE:
-        method = "ddim"
-    return Job(
-        prompts=[write_prompt(one["text"], one["weight"], weight) for one in record["prompts"]],
-        images=[write_prompt(one["image"], one["weight"], weight) for one in record["images"]],
-        method=method,
-        size=(record["width"], record["height"]),
-        script=script.name,
-        **options,
-        **paths,
-    )
+    return Job(script=script.name, **options)
 
 
 def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record decides how its image looks, by names to tell the user.
+    """Return the settings of a record that decide its picture, by names for the user.
 
     Raises:
-        KeyError, TypeError, AttributeError: it is no record of this program.
+        KeyError, TypeError, AttributeError: it isn't a record of this program.
     """
     flat = {}
     for i, prompt in enumerate(record["prompts"], 1):
@@ -154,30 +147,27 @@ def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
         flat[f"image prompt {i}'s SHA-256"] = image["sha256"]
         flat[f"image prompt {i}'s weight"] = image["weight"]
     flat["the script"] = record.get("script", CLIP_SAMPLE.name)
-    for name, usual in LATER.items():
+    for name, usual in ADDED_LATER.items():
         value = record.get(name, usual)
-        # What is left as it is needs no words; and of the picture to start from not its path.
+        # Defaults are left out, and so is the path of the picture to start from.
         if value != usual:
             flat[name.replace("_", " ")] = value["sha256"] if name == "init" else value
     flat["the model's SHA-256"] = record["model_sha256"]
     flat["CLIP's SHA-256"] = record["clip_sha256"]
     for name in ("sampler", "seed", "steps", "eta", "clip_guidance_scale", "width", "height"):
         flat[name.replace("_", " ")] = record[name]
-    # Another version of this program may make another picture of the same settings. PyTorch's
-    # version and the device only round differently, and to go on elsewhere is what a run is resumed
-    # for; index, command and the models' names say nothing that seed, settings and hashes don't.
+    # Another version of this program may draw another picture. PyTorch's version and the device
+    # only round differently, and runs are resumed to go on elsewhere. Index, command and the
+    # models' names add nothing to seed, settings and hashes.
     flat["the program's version"] = record["version"]
     return flat
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """The first setting in which two records differ: its name and both values, for the user.
-
-    Returns:
-        None if their images are made with the same settings.
+    """Return the first setting in which two records differ, its name and both values, or None.
 
     Raises:
-        KeyError, TypeError, AttributeError: one is no record of this program.
+        KeyError, TypeError, AttributeError: one isn't a record of this program.
     """
     olds, news = flat_settings(there), flat_settings(here)
 

@@ -1,4 +1,4 @@
-"""What is no mistake and yet hardly meant."""
+"""Warnings about options that are allowed but probably a mistake."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,45 +6,40 @@ from typing import Any
 from diffusion.methods import MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
 
 from .job import Job
+from .options import job_options
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE
-
-CUTOUTS = ("cutn", "cut_pow")
 
 
 def min_steps(job: Job) -> int:
-    """How many steps a job's method needs to come out of the noise."""
+    """Return the steps that a job's method needs to get from noise to a picture."""
     if job.script != CLIP_SAMPLE.name and job.asks_clip:
         return MIN_STEPS_BY_WORDS.get(job.method, 0)
-    least = MIN_STEPS_BY_CLIP if job.clip_guidance_scale else MIN_STEPS
-    return least.get(job.method, 0)
+    needed = MIN_STEPS_BY_CLIP if job.clip_guidance_scale else MIN_STEPS
+    return needed.get(job.method, 0)
 
 
-def doubts(job: Job, said: Mapping[str, Any]) -> Iterator[str]:
-    """Warnings, each a line.
+def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield warnings, each one line.
 
     Args:
-        job: what is asked for.
-        said: the options by name that were given for it.
+        given: the options by name that the job was made from.
     """
-    least = min_steps(job)
+    needed = min_steps(job)
     modifies = job.script == CFG_MODIFY_IMAGE.name
     from_noise = job.max_timestep == 1 if modifies else job.init is None
-    if job.steps < least and from_noise:
+    if job.steps < needed and from_noise:
         yield (
-            f"warning: {job.method} needs {least} steps to come out of the noise, and has "
-            f"{job.steps}; take --method ddim, or more --steps"
+            f"warning: --steps: {job.method} needs at least {needed} steps to get from noise to a "
+            f"picture, not {job.steps}; raise --steps, or use --method ddim"
         )
-    if said.get("images") == [] and not job.images:
-        yield "warning: --images names none"
-    for name in CUTOUTS:
-        usual = CLIP_SAMPLE.defaults[name]
-        if not job.clip_guidance_scale and said.get(name) not in (None, usual):
+    if given.get("images") == [] and not job.images:
+        yield "warning: --images: no image follows"
+    for name in ("cutn", "cut_pow"):
+        row = job_options(CLIP_SAMPLE)[name]
+        if not job.clip_guidance_scale and given.get(name) not in (None, row.default):
             yield (
-                f"warning: --{name.replace('_', '-')} changes nothing where CLIP does not guide; "
+                f"warning: {row.label} has no effect without CLIP's guidance; "
                 "give prompts and a --clip-guidance-scale"
             )
-    if said.get("starting_timestep") is not None and job.init is None:
-        yield (
-            "warning: --starting-timestep changes nothing without a picture to start from; name "
-            "one with --init"
-        )
+    if given.get("starting_timestep") is not None and job.init is None:
+        yield "warning: --starting-timestep has no effect without --init"

@@ -1,158 +1,111 @@
-"""What decides a picture, and nothing else. Importing this imports no torch."""
+"""The job: everything that decides a picture, and nothing else."""
 
 from __future__ import annotations
 
 import argparse
 import copy
-import dataclasses
 import os
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
-from ..shell.program import UserError
-from ..shell.secrets import scrubbed, without_secrets
+from ..shell.errors import UserError
+from ..shell.secrets import scrubbed
 from ..weights import store
-from .limits import LARGEST, NUMBERS, SIDE
-from .prompt import parse_prompt, write_prompt
-from .quoting import quoted
-from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script, not_of
+from .options import DEFAULT_GUIDE, Option, job_options, not_available
+from .prompt import Prompt, parse_prompt
+from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
+from .values import RANDOM, SIDE
 
-UNSAID: Any = None  # the script's default, or that of the model's card
-NOTHING = {  # what is wrong with a prompt that is but a weight, and what to do
-    "prompts": "has no words; give some",
-    "images": "names no picture; give a file or an address",
-}
+DEFAULT: Any = None  # that of the script or of the model's card
+LARGEST = 3.4e38  # a bound of what fp32 can hold
 
 
 class JobError(UserError, ValueError):
-    """There is no such job. Its text is the whole message, one line."""
+    """The job is impossible. The text is the whole message, one line."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides a picture.
+    """Everything that decides a picture. Importing it imports no torch.
 
     Args:
-        prompts: the text prompts, each with its weight after a colon if that isn't the script's.
+        prompts: the text prompts: one or several texts, each with its weight after a colon unless
+            that is the script's default. They are kept as a tuple of `Prompt`.
         images: the image prompts, paths or addresses, likewise.
-        model: one that the script draws with.
+        model: the name of a model that the script can use.
         checkpoint, clip_checkpoint: the files of the model and of its CLIP, where they aren't the
             published or shipped ones.
-        clip: the CLIP that guides a model that takes no embedding, by name.
-        method: one of `diffusion.methods.METHODS`; by default `ddpm` or `ddim`, as eta says, or
-            without CLIP's guidance `plms`.
+        clip: the name of the CLIP that guides a model which takes no embedding.
+        method: one of `diffusion.methods.METHODS`.
         steps: 1 to 1,000,000.
-        eta: the share of fresh noise in a step, 0 to 1, for the methods that have a choice.
-        clip_guidance_scale: how strongly CLIP guides; 0: not at all.
-        cutn, cut_pow: how many cutouts CLIP looks at, and their sizes' power.
-        init: a picture to start from, a path or an address.
-        starting_timestep: of its noise, 0 to 1.
-        max_timestep: how far it is taken to noise, 0 to 1.
+        eta: the share of fresh noise in each step, 0 to 1, for the methods that have a choice.
+        clip_guidance_scale: the strength of CLIP's guidance; 0 turns it off.
+        cutn, cut_pow: the number of cutouts that CLIP sees, and the power of their sizes.
+        init: the path or address of a picture to start from.
+        starting_timestep: the time that `init` is taken to, 0 to 1.
+        max_timestep: the time up to which a picture to modify is turned into noise, 0 to 1.
         size: width and height in pixels.
         seed: 0 to 2^64 - 1.
-        script: one of `scripts.SCRIPTS`; of the above a job has what that has.
+        script: the name of one of `script.SCRIPTS`; a job has the fields that the script has.
 
     Raises:
-        JobError: something of it can't be.
+        JobError: the job is impossible.
     """
 
-    prompts: Sequence[str] = ()
-    images: Sequence[str] = ()
-    model: str = UNSAID
+    prompts: Sequence[Any] = ()
+    images: Sequence[Any] = ()
+    model: str = DEFAULT
     checkpoint: str | None = None
     clip_checkpoint: str | None = None
-    clip: str = UNSAID
-    method: str = UNSAID
-    steps: int = UNSAID
-    eta: float = UNSAID
-    clip_guidance_scale: float = UNSAID
-    cutn: int = UNSAID
-    cut_pow: float = UNSAID
+    clip: str = DEFAULT
+    method: str = DEFAULT
+    steps: int = DEFAULT
+    eta: float = DEFAULT
+    clip_guidance_scale: float = DEFAULT
+    cutn: int = DEFAULT
+    cut_pow: float = DEFAULT
     init: str | None = None
-    starting_timestep: float = UNSAID
-    max_timestep: float = UNSAID
-    size: tuple[int, int] = UNSAID
+    starting_timestep: float = DEFAULT
+    max_timestep: float = DEFAULT
+    size: tuple[int, int] = DEFAULT
     seed: int = 0
     script: str = CLIP_SAMPLE.name
 
     def __post_init__(self) -> None:
-        for name, value in settled(self).items():
+        for name, value in validated(self).items():
             object.__setattr__(self, name, value)
 
     def with_seed(self, seed: int) -> Job:
-        """This job with another seed, 0 to 2^64 - 1, which isn't checked."""
+        """Return this job with another seed, 0 to 2^64 - 1, which isn't checked."""
         other = copy.copy(self)
         object.__setattr__(other, "seed", seed)
         return other
 
     @property
-    def prompt_weight(self) -> float:
-        """The weight of a prompt that says none."""
-        return SCRIPTS[self.script].prompt_weight
-
-    @property
     def asks_clip(self) -> bool:
-        """Whether CLIP is needed at all."""
+        """Tell if CLIP is needed at all."""
         return bool(self.prompts or self.images)
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        """What jobs have in common that can be drawn in one batch."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Return what jobs must have in common to be drawn in one batch."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         for own in ("prompts", "images", "init", "seed"):
             del values[own]
         values["clip_guidance_scale"] = self.clip_guidance_scale != 0
         # Without CLIP's guidance each prompt is a row of its own in the network.
-        many = len(self.prompts) + len(self.images) if self.script != CLIP_SAMPLE.name else 0
-        return *values.values(), self.init is not None, self.asks_clip, many
-
-    def command(self) -> str:
-        """A line for a shell that makes just this picture, for who knows the secrets that are left
-        out of its addresses.
-        """
-        line = [f"./{self.script}.py", "--model", self.model, "--steps", str(self.steps)]
-        script, card = SCRIPTS[self.script], store.cards()[self.model]
-        usual = {**script.defaults, "size": (card.side, card.side), "clip": card.clip or GUIDE}
-        if self.method not in ("ddpm", "ddim"):  # which eta tells apart
-            line += ["--method", self.method]
-        elif not script.has("clip_guidance_scale"):
-            line += ["--method", "ddim"]
-        if script.has("eta") and self.method in (*TAKES_ETA, *STOCHASTIC):
-            line += ["--eta", repr(self.eta)]
-        if script.has("clip_guidance_scale"):
-            line += ["--clip-guidance-scale", repr(self.clip_guidance_scale)]
-        for option in ("checkpoint", "clip", "clip_checkpoint", "cutn", "cut_pow"):
-            value = getattr(self, option)
-            if value not in (None, usual.get(option)):
-                line += [f"--{option.replace('_', '-')}", str(value)]
-        if self.size != usual["size"]:
-            line += ["--size", *map(str, self.size)]
-        if self.images:
-            parsed = [parse_prompt(image, self.prompt_weight) for image in self.images]
-            public = [(without_secrets(path), weight) for path, weight in parsed]
-            line += ["--images", *(write_prompt(*one, self.prompt_weight) for one in public)]
-        init = None if self.init is None else without_secrets(self.init)
-        if script is CFG_MODIFY_IMAGE:
-            line += ["--max-timestep", repr(self.max_timestep), "--", str(init)]
-        else:
-            if init is not None:
-                line += ["--init", init, "--starting-timestep", repr(self.starting_timestep)]
-            line += ["--seed", str(self.seed), "-n", "1", *["--"] * bool(self.prompts)]
-        return " ".join([shlex.join(line), *map(quoted, self.prompts)])
+        rows = len(self.prompts) + len(self.images) if self.script != CLIP_SAMPLE.name else 0
+        return *values.values(), self.init is not None, self.asks_clip, rows
 
 
-GUIDE = "ViT-B/16"  # the CLIP that guides a model that has none
+def with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by name with changes.
 
-
-def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name and changes to them.
-
-    Method and eta belong together: a change of the one without the other leaves the other to its
-    default, but for an eta of a method that has a choice.
+    Method and eta belong together: a change of one resets the other, but for an eta of a method
+    that has a choice.
     """
     kept = dict(options)
     if "method" in changes:
@@ -162,134 +115,161 @@ def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return kept | dict(changes)
 
 
-def settled(job: Job) -> dict[str, Any]:
-    """The fields of a job, checked, with the defaults of its script and of the model's card.
+def script_named(name: object) -> Script:
+    """Return a script. Raises JobError if there is none of this name."""
+    if name not in SCRIPTS:
+        raise JobError(f"script: {name!r} is not a script; use one of {', '.join(SCRIPTS)}")
+    return SCRIPTS[str(name)]
+
+
+def validated(job: Job) -> dict[str, Any]:
+    """Return a job's fields, checked, with the defaults of its script and of its model's card.
 
     Raises:
-        JobError: something of it can't be.
+        JobError: the job is impossible.
     """
-    own = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
-    if own["script"] not in SCRIPTS:
-        raise JobError(f"no script {own['script']!r}: there are {', '.join(SCRIPTS)}")
-    script = SCRIPTS[own["script"]]
-    if own["seed"] is None or not script.has("seed"):
-        own["seed"] = 0
-    for name, value in own.items():
-        if value is not None and name not in ("seed", "script") and not script.has(name):
-            raise JobError(not_of(name, script))
-    for name in ("checkpoint", "clip_checkpoint", "init"):
-        if own[name] == "":
-            raise JobError(f"{name.replace('_', ' ')}: the name is empty")
-    for name in ("prompts", "images"):
-        own[name] = texts(name, own[name])
-    for name, parse in NUMBERS.items():
-        value = own[name]
-        if isinstance(value, bool):
-            raise JobError(f"{name.replace('_', ' ')}: {value} is not a number")
-        whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST
-        try:
-            own[name] = None if value is None else parse(str(int(value) if whole else value))
-        except argparse.ArgumentTypeError as error:
-            raise JobError(f"{name.replace('_', ' ')}: {error}") from None
-    own["model"] = own["model"] or script.defaults["model"]
-    if own["model"] not in script.models():
-        known = ", ".join(script.models())
-        raise JobError(f"no model {own['model']!r} for {script.name}.py: there are {known}")
-    card = store.cards()[own["model"]]
-    settle_sampler(own, script, card)
-    own |= {k: v for k, v in script.defaults.items() if own[k] is None}
-    own |= {k: v for k, v in card.sampling.items() if own[k] is None and script.has(k)}
-    own["size"] = settled_size(own["size"], card)
-    settle_guidance(own, script, card)
-    if script is CFG_MODIFY_IMAGE and own["init"] is None:
-        raise JobError('no picture to modify: name one before the prompts, in a job line as "init"')
-    if own["init"] is None:
-        own["starting_timestep"] = None
-    for name in ("starting_timestep", "max_timestep"):
-        if own[name] == 0:
-            raise JobError(f"{name.replace('_', ' ')}: at 0 there is nothing to draw; raise it")
-    return own
-
-
-def settle_guidance(own: dict[str, Any], script: Script, card: store.Card) -> None:
-    """Checks prompts, their weights, the scale and the CLIP that they need."""
-    weights = [
-        parse_prompt(prompt, script.prompt_weight)[1] for prompt in own["prompts"] + own["images"]
-    ]
-    if any(abs(weight) > LARGEST for weight in [*weights, sum(weights)]):
-        raise JobError(f"the prompts' weights are too large; the largest sum is {LARGEST:g}")
-    if script is not CLIP_SAMPLE:
-        own["clip_guidance_scale"], own["clip"] = 0.0, card.clip
-        return
-    if own["clip"] not in (None, card.clip or own["clip"]):
-        raise JobError(f"clip: {own['model']} takes the embeddings of {card.clip} and of no other")
-    own["clip"] = own["clip"] or card.clip or GUIDE
-    known = [name for name, other in store.cards().items() if other.kind == "clip"]
-    if own["clip"] not in known:
-        raise JobError(f"no CLIP {own['clip']!r}: there are {', '.join(known)}")
-    if not weights:
-        if card.clip and not card.unprompted:
-            raise JobError("no prompt: give at least one text, or an image with --images")
-        own["clip_guidance_scale"] = 0.0  # to where?
-    elif not card.clip and not own["clip_guidance_scale"]:
+    script = script_named(job.script)
+    rows = job_options(script)
+    given = {field.name: getattr(job, field.name) for field in fields(job)}
+    del given["script"]
+    if given["seed"] is None or "seed" not in rows:
+        given["seed"] = 0
+    for name, value in given.items():
+        if value is not None and name not in rows and name != "seed":
+            raise JobError(not_available(name, script))
+    texts = {name: prompts_of(name, given[name], script) for name in ("prompts", "images")}
+    simple = [row for name, row in rows.items() if name not in (*texts, "size", "clip")]
+    values = {
+        **given,
+        **texts,
+        **{row.name: checked(row, given[row.name], script) for row in simple},
+    }
+    values["model"] = values["model"] or script.defaults["model"]
+    card = store.cards()[values["model"]]
+    values["size"] = size_of(given["size"], card)
+    values["method"], values["eta"] = sampler_of(values["method"], values["eta"], script, card)
+    for name, row in rows.items():
+        if values[name] is None:
+            default = script.defaults.get(name, row.default)
+            known = default if isinstance(default, (int, float)) else None
+            values[name] = card.sampling.get(name, known) if known is None else known
+    values["clip"] = clip_of(given["clip"], card)
+    values["clip_guidance_scale"] = guidance_of(values, script, card)
+    if script is CFG_MODIFY_IMAGE and values["init"] is None:
         raise JobError(
-            f"clip guidance scale: {own['model']} hears of prompts by CLIP's guidance alone; "
-            "give a scale, or no prompt"
+            'no picture to modify: name it before the prompts, or as "init" in a job line'
         )
-    elif abs(sum(weights)) < 1e-3:
-        raise JobError("the prompts' weights sum to 0; change one of them")
+    if values["init"] is None:
+        values["starting_timestep"] = None
+    for name in ("starting_timestep", "max_timestep"):
+        if values[name] == 0:
+            raise JobError(f"{rows[name].label}: nothing is left to draw at 0; raise it")
+    return values
 
 
-def settle_sampler(own: dict[str, Any], script: Script, card: store.Card) -> None:
-    """Checks the method and its eta; of DDPM and DDIM it is the one that eta says where neither is
-    named.
+def checked(row: Option, value: Any, script: Script) -> Any:
+    """Return the value of an option, None if it isn't given. Raises JobError if it is wrong."""
+    if value is None:
+        return None
+    if row.name == "seed" and value in (RANDOM, "-1", -1):
+        raise JobError("--seed: a job needs a number; random seeds are drawn on the command line")
+    try:
+        found = value if row.type is None else row.type(value)
+    except argparse.ArgumentTypeError as error:
+        raise JobError(f"{row.label}: {error}") from None
+    if row.choices is not None and found not in (known := row.choices(script)):
+        text = f"{found!r} is not available in {script.name}.py; use one of {', '.join(known)}"
+        raise JobError(f"{row.label}: {text}")
+    return found
+
+
+def prompts_of(name: str, value: object, script: Script) -> tuple[Prompt, ...]:
+    """Return one prompt or several as a tuple; images may be paths, too."""
+    single = isinstance(value, (str, os.PathLike, Prompt))
+    found = (value,) if single else value
+    if name == "images" and isinstance(found, (list, tuple)):
+        found = [os.fspath(one) if isinstance(one, os.PathLike) else one for one in found]
+    if not isinstance(found, (list, tuple)) or not all(
+        isinstance(one, (str, Prompt)) for one in found
+    ):
+        raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
+    parsed = tuple(
+        one if isinstance(one, Prompt) else parse_prompt(one, script.prompt_weight) for one in found
+    )
+    for given, prompt in zip(found, parsed):
+        if not prompt.text.strip():
+            missing = "has no words" if name == "prompts" else "names no picture"
+            raise JobError(f"{name}: {given!r} {missing}; complete it or leave it out")
+    return parsed
+
+
+def sampler_of(
+    method: str | None, eta: float | None, script: Script, card: store.Card
+) -> tuple[str, float]:
+    """Return the method and its eta. Where neither script nor job names a method it is DDPM if eta
+    is 1, else DDIM.
     """
-    method, eta = own["method"] or script.defaults.get("method"), own["eta"]
+    method = method or script.defaults.get("method")
     if method is None:
         eta = card.sampling["eta"] if eta is None else eta
-        own |= {"method": "ddpm" if eta == 1 else "ddim", "eta": eta}
-        return
-    if method not in script.methods():
-        raise JobError(f"no method {method!r}: there are {', '.join(script.methods())}")
+        return ("ddpm" if eta == 1 else "ddim"), eta
     usual = float(method in STOCHASTIC)
-    own |= {"method": method, "eta": usual if eta is None else eta}
-    if own["eta"] == usual or method in TAKES_ETA:
-        return
-    if method == "ddpm":
-        raise JobError("--eta: the method ddpm has eta 1; for another eta say --method ddim")
-    raise JobError(f"--eta: the method {method} draws no noise; leave --eta out")
+    if eta in (None, usual):
+        return method, usual
+    if method not in TAKES_ETA:
+        remedy = "use --method ddim" if method == "ddpm" else "leave --eta out"
+        raise JobError(f"--eta: the method {method} always has eta {usual:g}; {remedy}")
+    return method, eta
 
 
-def settled_size(size: object, card: store.Card) -> tuple[int, int]:
-    """Width and height, by default those that the model was trained with."""
+def size_of(size: object, card: store.Card) -> tuple[int, int]:
+    """Return width and height, by default those that the model was trained with."""
     if size is None:
         return card.side, card.side
     if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise JobError(f"size: {size!r} is not a width and a height")
-    sides = []
-    for side in size:
-        try:
-            sides.append(SIDE(str(side)))
-        except argparse.ArgumentTypeError as error:
-            raise JobError(f"size: {error}") from None
-        if over := sides[-1] % card.multiple:
-            below = sides[-1] - over
-            near = " or ".join(str(n) for n in (below, below + card.multiple) if n)
+        raise JobError(f"--size: {size!r} is not a width and a height")
+    try:
+        width, height = (SIDE(side) for side in size)
+    except argparse.ArgumentTypeError as error:
+        raise JobError(f"--size: {error}") from None
+    for side in (width, height):
+        if over := side % card.multiple:
+            near = [str(n) for n in (side - over, side - over + card.multiple) if n]
             raise JobError(
-                f"size: {sides[-1]} is no multiple of {card.multiple}, as {card.name} needs; "
-                f"take {near}"
+                f"--size: {side} is not a multiple of {card.multiple}, which {card.name} needs; "
+                f"use {' or '.join(near)}"
             )
-    return sides[0], sides[1]
+    return width, height
 
 
-def texts(name: str, value: object) -> tuple[str, ...]:
-    """One prompt or several as a tuple; of images, paths are taken too."""
-    found = (value,) if isinstance(value, (str, os.PathLike)) else value
-    if name == "images" and isinstance(found, (list, tuple)):
-        found = [os.fspath(one) if isinstance(one, os.PathLike) else one for one in found]
-    if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
-        raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
-    for text in found:
-        if not parse_prompt(text)[0].strip():
-            raise JobError(f"{name}: {text!r} {NOTHING[name]}, or leave it out")
-    return tuple(found)
+def clip_of(clip: str | None, card: store.Card) -> str:
+    """Return the name of the CLIP that embeds the prompts."""
+    if card.clip:
+        if clip not in (None, card.clip):
+            text = f"{card.name} takes embeddings of {card.clip} only; leave --clip out"
+            raise JobError(f"--clip: {text}")
+        return card.clip
+    known = [name for name, other in store.cards().items() if other.kind == "clip"]
+    if clip is not None and clip not in known:
+        raise JobError(f"--clip: {clip!r} is not a CLIP; use one of {', '.join(known)}")
+    return clip or DEFAULT_GUIDE
+
+
+def guidance_of(values: Mapping[str, Any], script: Script, card: store.Card) -> float:
+    """Return the scale of CLIP's guidance, after a look at the prompts' weights."""
+    weights = [prompt.weight for prompt in (*values["prompts"], *values["images"])]
+    if any(abs(weight) > LARGEST for weight in [*weights, sum(weights)]):
+        raise JobError(f"the prompts' weights are too large; keep their sum below {LARGEST:g}")
+    if script is not CLIP_SAMPLE:
+        return 0.0
+    scale: float = values["clip_guidance_scale"]
+    if not weights:
+        if card.clip and not card.unprompted:
+            raise JobError("no prompt: give at least one text, or an image with --images")
+        return 0.0
+    if not card.clip and not scale:
+        text = f"{card.name} follows prompts by guidance only; raise it, or give no prompt"
+        raise JobError(f"--clip-guidance-scale: {text}")
+    if abs(sum(weights)) < 1e-3:
+        raise JobError("the prompts' weights sum to 0; change one of them")
+    return scale

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..images.output import followed
 from ..shell.console import printable
-from ..shell.program import RunError
+from ..shell.errors import RunError
 
 # The kernel's struct flock: (l_type, l_whence, l_start, l_len, l_pid), and the order of its parts.
 LAYOUTS = {"linux": ("hhqqi0q", (0, 1, 2, 3, 4)), "darwin": ("qqihh", (3, 4, 0, 1, 2))}

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..images import output
-from ..images.label import label_for
 from ..images.names import all_identities, bad_pattern, check_place, identities
-from ..images.series import Taken
 from ..shell.console import printable
-from ..studio.files import check_files
 from .claims import Claims
-from .request import Order
 from .tasks import Task
 
 MOST_FOLDERS = 4096  # of which it is remembered that they are prepared
 MOST_CLAIMS = 1024  # at once: the kernel looks through all of them for each
 
 
-def check_names(orders: Iterable[Order]) -> None:
-    """Raises UserError where two of all pictures would have one name."""
-    taken, first = Taken(), 0
-    for order in orders:
-        label = label_for(order.output, order.job)
-        taken.places(order.output, order.n, order.job.seed, first, label)
-        first += order.n
-
-
-def check_inputs(orders: Iterable[Order]) -> None:
-    """Opens the pictures that orders are given, and looks for the files of weights that they name.
-
-    Raises:
-        UserError: one is not there, or is none.
-        RunError: one can't be fetched.
-    """
-    for order in orders:
-        check_files(order.job)
-        _ = order.subject  # opens them
-
-
-class Places:
+class Destinations:
     """Where the files of a run go.
 
     Args:
@@ -57,9 +32,9 @@ class Places:
             why = "--again takes an image from there; give another name"
             raise bad_pattern(str(grid), why, "--grid")
 
-    def why_not(self, task: Task) -> str | None:
+    def conflict(self, task: Task) -> str | None:
         """Why a picture can't have its name, if another file of the run has it."""
-        inputs = task.order.inputs
+        inputs = task.order.input_files
         if self._grid & inputs:
             return "the contact sheet would be written over a picture to use; give another name"
         if not (self._sources or self._grid or inputs):

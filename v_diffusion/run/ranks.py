@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from ..shell.program import UserError
+from ..shell.errors import UserError
 
 T = TypeVar("T")
 LOOK = 0.2  # seconds between two looks at who is there

@@ -1,79 +1,74 @@
-"""What a person asks for: jobs and where their pictures go, and how and where to draw them."""
+"""Requests: the jobs that somebody wants drawn, how to draw them and what to write."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..images.names import all_identities, check_sides
 from ..job.job import Job
-from ..job.limits import LAST_SEED
-from ..job.prompt import Subject, open_subject, parse_prompt
+from ..job.values import LAST_SEED
+from ..shell.errors import RunError, UserError
 from ..shell.paths import local
-from ..shell.program import RunError, UserError
+
+if TYPE_CHECKING:
+    from ..images.inputs import Inputs
 
 
 @dataclass(frozen=True)
 class Order:
-    """Pictures of one job, with its seed and the seeds after it.
+    """An order for pictures of one job, with its seed and the seeds after it.
 
     Args:
-        job: of the first picture.
-        n: how many.
+        job: the first picture's.
+        n: the number of pictures.
         output: the pattern of their paths.
-        line: of a job file, the line that it stands in, for messages.
-        doubts: warnings of what is hardly meant.
+        line: the line of a job file that it comes from, for messages.
+        hints: warnings about it.
+
+    Raises:
+        UserError: there are no such seeds, or the format can't hold pictures so large.
     """
 
     job: Job
     n: int
     output: str
     line: str | None = None
-    doubts: tuple[str, ...] = field(default=(), compare=False)
+    hints: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        check_sides(self.output, self.job.size)
+        if self.job.seed + self.n - 1 > LAST_SEED:
+            raise UserError(f"--seed: the last image's would exceed {LAST_SEED}; use a smaller one")
 
     @cached_property
-    def subject(self) -> Subject:
-        """The job's prompts, opened once.
+    def inputs(self) -> "Inputs":
+        """The job's pictures, opened once.
 
         Raises:
-            UserError, RunError: one can't be opened, or fetched.
+            UserError, RunError: one can't be opened or fetched.
         """
-        return open_subject(
-            self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight
-        )
+        from ..images.inputs import open_inputs  # imports Pillow
+
+        return open_inputs(self.job)
 
     @cached_property
     def batch_key(self) -> tuple[object, ...]:
-        """The job's, which is asked for with each picture."""
+        """The job's, which is needed for each picture."""
         return self.job.batch_key
 
     @cached_property
-    def inputs(self) -> frozenset[object]:
-        """What the pictures that the job is given are known by, as far as they are files."""
-        names = [parse_prompt(image)[0] for image in self.job.images]
+    def input_files(self) -> frozenset[object]:
+        """The identities of the job's pictures, as far as they are files."""
+        names = [prompt.text for prompt in self.job.images]
         names += [] if self.job.init is None else [self.job.init]
         return all_identities(local(name) for name in names if "\0" not in name)
-
-    def __post_init__(self) -> None:
-        """
-        Raises:
-            UserError: there are no such seeds, or the files have no pictures so large.
-        """
-        check_sides(self.output, self.job.size)
-        if self.job.seed + self.n - 1 > LAST_SEED:
-            raise UserError(
-                f"the last image's seed would be beyond {LAST_SEED}: take a smaller --seed"
-            )
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line of a job file that is no order.
-
-    Args:
-        line: which, for messages.
-        error: what is wrong with it.
-    """
+    """A line of a job file that isn't an order, and what is wrong with it."""
 
     line: str
     error: UserError | RunError
@@ -84,12 +79,12 @@ class Execution:
     """How and where to draw, which changes no picture.
 
     Args:
-        device: its name, or None for the best there is.
-        batch_size: images at a time.
+        device: its name, or None for the best one.
+        batch_size: the number of images drawn together.
         checkpointing: guide in less memory and more time.
         compile: compile the models first, where that gains anything.
-        threads: how many to compute in on a CPU; None: as many as PyTorch would.
-        cfg_batch: pictures and conditions at a time; None: all.
+        cfg_batch: the number of images times conditions evaluated together; None: all.
+        threads: the number of CPU threads; None: PyTorch's own choice.
     """
 
     device: str | None = None
@@ -102,15 +97,14 @@ class Execution:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to keep of a run.
+    """What to write.
 
     Args:
-        resume: leave out the images that are there already and of the same settings.
-        clobber: write over files that are there; otherwise their images are left out.
+        resume: skip images that exist and were made with the same settings.
+        clobber: overwrite files that exist; otherwise their images are skipped.
         metadata: write into the images how they were made.
-        preview: show images that are being drawn every so many steps; 0: about once a second;
-            None: not at all.
-        grid: a contact sheet of the run.
+        preview: the steps between two previews of an image; 0: about one a second; None: none.
+        grid: the path of a contact sheet of the run.
     """
 
     resume: bool = False
@@ -122,19 +116,19 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """All that is asked for.
+    """All that somebody asks for.
 
     Args:
-        orders: those of a command, or those of a job file as its lines come. None between them
-            says that at this moment there are no more, but may be later.
-        how: how to draw.
-        keep: what to keep.
+        orders: those of a command, or those of a job file as its lines come. None among them means
+            that no further line has come yet.
+        execution: how to draw.
+        output: what to write.
         lines: whether the orders are lines: then one that fails doesn't stop the others.
-        sources: files that no image may be written over.
+        sources: files that no image may overwrite.
     """
 
     orders: Iterable[Order | BadLine | None]
-    how: Execution
-    keep: OutputOptions
+    execution: Execution
+    output: OutputOptions
     lines: bool = False
     sources: tuple[Path, ...] = ()

@@ -1,4 +1,4 @@
-"""A run: which jobs are left, batches and ranks, drawing, writing, resuming."""
+"""A run: which pictures are left, batches and ranks, drawing, writing, resuming."""
 
 from __future__ import annotations
 
@@ -7,88 +7,90 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
 from ..images.names import WriteFailed, bad_pattern
 from ..images.record import Sources, record
-from ..images.series import FEW
-from ..shell.console import mention, note, print_line, printable
-from ..shell.program import NoDevice, RunError, UserError, clean_up_on_interrupt, listed
-from ..studio.files import Hashes
-from ..studio.memory import memory_advice
-from .destinations import Places, check_inputs, check_names
+from ..shell.console import log, print_line, printable
+from ..shell.errors import NoDevice, RunError, UserError
+from ..shell.program import clean_up_on_interrupt
+from ..studio.files import Hashes, check_files
+from .destinations import Destinations
 from .progress import Progress
 from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .request import Order, Request
-from .tasks import Task, in_batches, in_parts, single
+from .tasks import Task, in_batches, in_parts, tasks_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from pathlib import Path
 
-    from diffusion.guidance import Callback
+    from PIL.Image import Image
 
     from ..studio.studio import Studio
 
+PART = 1024  # pictures that are checked before the first of them is drawn
+SHOWN = 5  # lines that a message names
+
 
 class Run:
-    """One run of a program, from what is asked for to the files.
+    """One run of a program, from a request to files.
 
     Args:
-        request: what is asked for.
         rank: the share of this process.
     """
 
     def __init__(self, request: Request, rank: Rank) -> None:
-        self.how, self.keep, self.lines = request.how, request.keep, request.lines
-        self.request = request
-        self.rank = rank
+        self.request, self.rank = request, rank
+        self.execution, self.output = request.execution, request.output
         self.hashes = Hashes()
-        # The lines that can't be drawn, and whether it was a failure: not the error itself, which
-        # would keep all that was in memory when it came.
+        # The lines that can't be drawn, and if it was a failure: not the error itself, which would
+        # keep all that was in memory when it was raised.
         self.refused: dict[str, bool] = {}
-        self.tells = rank.reports  # whether it is for this rank to say what was refused
+        self.reports_refused = rank.reports
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
-        self.places = Places(request.sources, self.keep.grid)
+        self.destinations = Destinations(request.sources, self.output.grid)
         self.told: set[str] = set()
         self._studio: Studio | None = None
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
-        """Tells of a line that can't be drawn. Of what is no line, raises the error.
+        """Report a line that can't be drawn. Raise the error if it isn't about a line.
 
         Args:
-            own: whether it is this rank's alone. What all find out one tells for all.
+            own: only this rank knows it. What all ranks find out, one reports for all.
         """
         if line is None:
             raise error
         if line not in self.refused:
             self.refused[line] = isinstance(error, RunError)
-            self.tells |= own
+            self.reports_refused |= own
             if own or self.rank.reports:
-                note(f"{line}: {error}")
+                log.error(f"{line}: {error}")
 
-    def once(self, text: str, say: Callable[[str], None]) -> None:
-        """Says for all ranks what is not said yet."""
+    def tell_once(self, text: str, tell: Callable[[str], None]) -> None:
+        """Say for all ranks what hasn't been said yet."""
         if self.rank.reports and text not in self.told:
-            say(text)
+            tell(text)
         self.told.add(text)
 
     def studio(self) -> Studio:
-        """Where it is drawn, made when it is needed: to import PyTorch takes longer than to find a
+        """Return the studio, made when it is needed: importing PyTorch takes longer than to find a
         mistake.
         """
         if self._studio is None:
+            import torch
+
             from ..compute import memory
-            from ..studio.devices import pick_device, use_threads
+            from ..studio.devices import pick_device
             from ..studio.studio import Studio
 
-            device = pick_device(self.how.device, self.rank.local)
-            if self.how.threads is not None:
-                use_threads(self.how.threads)
+            how = self.execution
+            device = pick_device(how.device, self.rank.local)
+            if how.threads is not None:
+                torch.set_num_threads(how.threads)
             if device.type == "cpu":
                 memory.keep_freed_memory()
-            how = self.how
             self._studio = Studio(
                 device,
                 checkpointing=how.checkpointing,
@@ -98,201 +100,194 @@ class Run:
         return self._studio
 
     def tasks(self) -> Iterator[Task | None]:
-        """All pictures of all ranks, checked as far as the names of their files go."""
-        for task in single(self.request.orders, self.refuse):
+        """Yield all pictures of all ranks whose files can have their names."""
+        for task in tasks_of(self.request.orders, self.refuse):
             if task is not None:
-                for doubt in task.order.doubts:
-                    self.once(doubt, note)
-                if why := self.places.why_not(task):
+                for hint in task.order.hints:
+                    self.tell_once(hint, log.warning)
+                if why := self.destinations.conflict(task):
                     self.refuse(task.order.line, bad_pattern(task.order.output, why))
                     continue
-                if self.keep.grid is not None:
+                if self.output.grid is not None:
                     self.paths.append(task.path)
             yield task
 
-    def check(self, tasks: Sequence[Task]) -> None:
-        """Checks what can be without PyTorch.
-
-        Raises:
-            UserError: a file is not there, or can't be used or written.
-            RunError: a picture can't be fetched, or another process draws one of these.
-        """
-        self.places.prepare(tasks)
-        check_inputs({id(task.order): task.order for task in tasks}.values())
-
     def record(self, task: Task) -> dict[str, Any]:
-        """How a picture is made; waits for the hashes of its weights."""
+        """Return the record of a picture; wait for the hashes of its weights."""
         job = task.job
         hashes = self.hashes.of(self.studio().files(job))
-        sources = Sources(*hashes, version("torch"))
-        return record(job, task.order.subject, sources, task.index)
+        return record(job, task.order.inputs, Sources(*hashes, version("torch")), task.index)
 
     def is_kept(self, path: Path) -> bool:
-        """Whether a file is there and isn't to be written over."""
-        return not self.keep.clobber and output.is_there(path)
+        """Tell if a file exists and must not be overwritten."""
+        return not self.output.clobber and output.is_there(path)
 
     def done(self, tasks: Sequence[Task]) -> set[int]:
-        """Which pictures are there already and can be left out, by number; with `--no-clobber` all
-        that are there.
+        """Return the numbers of the pictures of an order that need not be drawn.
 
         Raises:
             RunError: a file of weights can't be had.
-            UserError: a record doesn't fit into its file, or a file is there that is another's.
+            UserError: a record doesn't fit into its file, or another image has its name.
         """
-        there = {task.index for task in tasks if self.is_kept(task.path)}
-        left = (task for task in tasks if task.index not in there)
-        for last in {id(task.order): task for task in left}.values():
+        done = {task.index for task in tasks if self.is_kept(task.path)}
+        left = [task for task in tasks if task.index not in done]
+        if left:
+            last = left[-1]
             self.studio().check(last.order.job)
             self.studio().files(last.order.job)
-            if self.keep.metadata:
+            if self.output.metadata:
                 output.check_room(last.path, partial(self.record, last))
-        if not self.keep.resume:
-            return there
-        return {task.index for task in tasks if output.is_done(task.path, self.record(task))}
+        if self.output.resume:
+            done |= {task.index for task in left if output.is_done(task.path, self.record(task))}
+        return done
+
+    def prepare(self, part: Sequence[Sequence[Task]]) -> tuple[list[list[Task]], set[int]]:
+        """Check a part of the run before any of it is loaded or drawn.
+
+        Returns:
+            Its batches without what can't be drawn, and the numbers of pictures that exist.
+        """
+
+        def each_order(check: Callable[[Sequence[Task]], None]) -> None:
+            tasks = sorted((task for batch in part for task in batch), key=lambda task: task.index)
+            for _, own in groupby(tasks, key=lambda task: id(task.order)):
+                order_tasks = list(own)
+                line = order_tasks[0].order.line
+                if line is not None and line in self.refused:
+                    continue
+                try:
+                    check(order_tasks)
+                except NoDevice:  # a mistake of the command, not of a line
+                    raise
+                except (UserError, RunError) as error:
+                    self.refuse(line, error, own=True)
+
+        def check_files_of(tasks: Sequence[Task]) -> None:
+            order = tasks[0].order
+            self.destinations.prepare(tasks)
+            check_files(order.job)
+            _ = order.inputs  # opens them
+
+        done: set[int] = set()
+        each_order(check_files_of)
+        each_order(lambda tasks: done.update(self.done(tasks)))
+        left = [[task for task in batch if task.order.line not in self.refused] for batch in part]
+        return [batch for batch in left if batch], done
 
     def draw(self, batch: Sequence[Task], done: set[int], progress: Progress) -> None:
-        """Draws a batch, and says where its images are.
+        """Draw a batch, write its images and print their paths.
 
-        A batch is drawn whole or not at all: in another one its images would round otherwise.
+        A batch is drawn whole or not at all: in another one its images would round differently.
 
         Raises:
             RunError, UserError: it can't be drawn or written.
         """
-        jobs, subjects = [task.job for task in batch], [task.order.subject for task in batch]
         begun = time.monotonic()
         with ExitStack() as stack:
-            pictures: Sequence[Image | None] = []
-            broken = []
+            pictures: Sequence[Image | None] = [None] * len(batch)
             if not done.issuperset(task.index for task in batch):
-                studio = self.studio()
-
-                def tell(info: dict[str, Any]) -> None:
-                    progress.draws(len(batch), info["i"] + 1, info["of"])
-
-                watchers: list[Callback] = [tell]
-                if self.keep.preview is not None:
-                    from .preview import Preview
-
-                    where = [task.path for task in batch]
-                    watchers.append(stack.enter_context(Preview(where, self.keep.preview)))
-
-                def watch(info: dict[str, Any]) -> None:
-                    for watcher in watchers:
-                        watcher(info)
-
-                with memory_advice(jobs[0], self.how, studio.device):
-                    studio.load(jobs[0])
-                    self.once(f"Using device: {studio.device}", mention)
-                    clean_up_on_interrupt()
-                    if self.keep.metadata:  # while the first is drawn: loading it would hold up
-                        self.hashes.start(studio.files(jobs[0]))
-                    pictures = studio.draw_each(jobs, subjects, watch, disable=True)
+                pictures = self.draw_pictures(batch, progress, stack)
             seconds = (time.monotonic() - begun) / len(batch)
-            for i, task in enumerate(batch):
-                # It may have come in the meantime.
+            broken = []
+            for task, picture in zip(batch, pictures):
+                # It may have appeared in the meantime.
                 if task.index in done or self.is_kept(task.path):
                     output.remove_preview(task.path)  # of a run that was killed
                     progress.is_there(task.path)
-                    continue
-                if (picture := pictures[i]) is None:
+                elif picture is None:
                     broken.append(task)
-                    continue
-                made = self.record(task) if self.keep.metadata else None
-                output.write(picture, task.path, made, swept=True)
-                progress.is_there(task.path, seconds)
+                else:
+                    made = self.record(task) if self.output.metadata else None
+                    output.write(picture, task.path, made, swept=True)
+                    progress.is_there(task.path, seconds)
         for task in broken:  # when those beside it are written
             error = RunError(f"{printable(task.path)}: {output.NO_PICTURE}")
             self.refuse(task.order.line, error, own=True)
 
-    def drawable(self, batch: Sequence[Task]) -> tuple[list[Task], set[int]]:
-        """What of a batch of lines can be drawn, and which of that is there already."""
-        kept, done = [], set()
-        for task in batch:
-            if task.order.line in self.refused:
-                continue
-            try:
-                self.check([task])
-                self.studio()
-                done |= self.done([task])
-            except NoDevice:  # none of the lines'
-                raise
-            except (UserError, RunError) as error:
-                self.refuse(task.order.line, error, own=True)
-            else:
-                kept.append(task)
-        return kept, done
+    def draw_pictures(
+        self, batch: Sequence[Task], progress: Progress, stack: ExitStack
+    ) -> Sequence[Image | None]:
+        """Return the pictures of a batch, None for one that came out broken.
 
-    def draw_lines(self, batches: Iterable[Sequence[Task]]) -> None:
-        """Draws the jobs of a file. One that fails doesn't stop the others; a full disk does."""
-        progress = Progress(None, self.rank.reports)
-        with closing(progress):
-            for batch in batches:
-                tasks, done = self.drawable(batch)
-                try:
-                    if tasks:
-                        self.draw(tasks, done, progress)
-                except WriteFailed:
-                    raise
-                except (UserError, RunError) as error:
-                    for task in tasks:
-                        self.refuse(task.order.line, error, own=True)
-                self.places.release()
+        Args:
+            stack: closes the previews.
+        """
+        studio, jobs = self.studio(), [task.job for task in batch]
+        preview: Callable[[dict[str, Any]], object] | None = None
+        if self.output.preview is not None:
+            from .preview import Preview
+
+            paths = [task.path for task in batch]
+            preview = stack.enter_context(Preview(paths, self.output.preview))
+
+        def watch(info: dict[str, Any]) -> None:
+            progress.draws(len(batch), info["i"] + 1, info["of"])
+            if preview is not None:
+                preview(info)
+
+        studio.load(jobs[0])
+        self.tell_once(f"Using device: {studio.device}", log.info)
+        clean_up_on_interrupt()
+        if self.output.metadata:  # hashed while the first is drawn
+            self.hashes.start(studio.files(jobs[0]))
+        inputs = [task.order.inputs for task in batch]
+        return studio.draw_batch(jobs, inputs, watch, disable=True)
 
     def draw_all(self, batches: Iterable[Sequence[Task]]) -> None:
-        """Draws what a command asks for. Before anything of it is loaded it is checked; of very
-        many pictures a part, and each further part before that is drawn.
+        """Draw a rank's batches: part by part, each checked before anything of it is drawn.
+
+        A line of a job file that fails doesn't stop the others; a full disk does.
         """
-        orders = [order for order in self.request.orders if isinstance(order, Order)]
-        check_names(orders)
-        check_inputs(orders)
-        n = self.rank.count([order.n for order in orders], self.how.batch_size)
-        progress = Progress(n, self.rank.reports)
-        with closing(progress):
-            for part in in_parts(batches, FEW):
-                tasks = [task for batch in part for task in batch]
-                self.check(tasks)
-                if not progress.finished:  # who asks for the same again is told at once
-                    self.places.keep(tasks[0].path)
-                done = self.done(tasks)
-                for batch in part:
-                    self.draw(batch, done, progress)
-                self.places.release()
+        orders, lines = self.request.orders, self.request.lines
+        counts = [] if lines else [order.n for order in orders if isinstance(order, Order)]
+        n = None if lines else self.rank.count(counts, self.execution.batch_size)
+        with closing(Progress(n, self.rank.reports)) as progress:
+            for part in in_parts(batches, 1 if lines else PART):
+                kept, done = self.prepare(part)
+                for batch in kept:
+                    try:
+                        self.draw(batch, done, progress)
+                    except WriteFailed:
+                        raise
+                    except (UserError, RunError) as error:
+                        for task in batch:
+                            self.refuse(task.order.line, error, own=True)
+                self.destinations.release()
 
     def go(self) -> None:
-        """Draws everything.
+        """Draw everything.
 
         Raises:
             RunError, UserError: something can't be drawn.
         """
-        if self.keep.grid is not None:
-            output.prepare([self.keep.grid])
+        grid = self.output.grid
+        if grid is not None:
+            output.prepare([grid])
             if self.rank.reports:
-                self.places.keep(self.keep.grid)
-        batches = self.rank.share(in_batches(self.tasks(), self.how.batch_size))
-        if self.lines:
-            self.draw_lines(batches)
-        else:
-            self.draw_all(batches)
+                self.destinations.keep(grid)
+        self.draw_all(self.rank.share(in_batches(self.tasks(), self.execution.batch_size)))
         incomplete = wait_for_all(self.rank, bool(self.refused))
-        if self.refused and self.tells:
-            text = f"not drawn: {listed(list(self.refused))}"
-            # Who asks again after a failure may have more luck; after a mistake not.
+        if self.refused and self.reports_refused:
+            names = list(self.refused)
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            text = f"not drawn: {', '.join(names[:SHOWN])}{more}"
+            # A failure may not happen again; a mistake will.
             raise RunError(text) if any(self.refused.values()) else UserError(text)
-        if self.keep.grid is not None and self.rank.reports and not incomplete:
+        if grid is not None and self.rank.reports and not incomplete:
             from ..images.contact_sheet import write_sheet
 
-            if not self.is_kept(self.keep.grid):
-                write_sheet(self.paths, self.keep.grid)
-            print_line(self.keep.grid)
+            if not self.is_kept(grid):
+                write_sheet(self.paths, grid)
+            print_line(grid)
 
 
 def run(request: Request) -> None:
-    """Draws what is asked for, or this process's share of it.
+    """Draw what is asked for, or this process's share of it.
 
     Raises:
         RunError, UserError: something can't be drawn.
     """
     take_threads()
     one = Run(request, this_rank())
-    with closing(one.places):
+    with closing(one.destinations):
         one.go()

@@ -1,4 +1,4 @@
-"""Orders to single pictures, and those to batches."""
+"""Orders taken apart into single pictures, and those put together to batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pathlib import Path
 from ..images.label import label_for
 from ..images.series import Series, Taken
 from ..job.job import Job
-from ..shell.program import RunError, UserError
+from ..shell.errors import RunError, UserError
 from .request import BadLine, Order
 
-AHEAD = 64  # as many batches of orders are read ahead to find company for a job
+AHEAD = 64  # batches of orders that are read ahead to fill up one batch
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Task:
     """One picture.
 
     Args:
-        order: the order that it is of.
-        seed: its own.
-        path: where it goes.
+        order: the order that it belongs to.
+        seed: its own seed.
+        path: its file.
         index: its number in the run, from 0.
     """
 
@@ -36,10 +36,10 @@ class Task:
 
 
 def of_order(order: Order, first: int, taken: Taken) -> Iterator[Task]:
-    """The pictures of an order, from the run's number `first` on.
+    """Yield the pictures of an order, whose first has the number `first` in the run.
 
     Raises:
-        UserError: the names of its files can't be. Of few pictures before there is any.
+        UserError: a file can't have its name. Of few pictures before there is any.
     """
     label = label_for(order.output, order.job)
     places = taken.places(order.output, order.n, order.job.seed, first, label)
@@ -48,17 +48,16 @@ def of_order(order: Order, first: int, taken: Taken) -> Iterator[Task]:
         yield Task(order, order.job.seed + k, path, first + k)
 
 
-def single(
+def tasks_of(
     orders: Iterable[Order | BadLine | None],
     refuse: Callable[[str | None, UserError | RunError], None],
 ) -> Iterator[Task | None]:
-    """The pictures of orders.
+    """Yield the pictures of orders.
 
-    A line that is none counts as one picture, so that the others keep their numbers when it is
-    mended.
+    A bad line counts as one picture, so that the others keep their numbers when it is mended.
 
     Args:
-        refuse: called with an order that can't be, by its line.
+        refuse: called with the line of an order that can't be, and the reason.
     """
     taken = Taken()
     first = 0
@@ -77,12 +76,12 @@ def single(
 
 
 def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
-    """Pictures that can be drawn together, up to `size` of them, in the order of their firsts.
+    """Yield batches of up to `size` pictures that can be drawn together, ordered by their firsts.
 
-    Which are together depends on the tasks alone where none of them is None.
+    The batches depend on the tasks alone unless one of them is None.
 
     Args:
-        tasks: the pictures; a None says that no more come for now, so that none has to wait.
+        tasks: the pictures; None means that no more come for now, so that none has to wait.
     """
     waiting: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
@@ -101,7 +100,7 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
 
 
 def in_parts(batches: Iterable[Sequence[Task]], size: int) -> Iterator[list[Sequence[Task]]]:
-    """Batches in rows of at least so many pictures, the last perhaps of fewer."""
+    """Yield lists of batches of at least `size` pictures together; the last may have fewer."""
     part: list[Sequence[Task]] = []
     for batch in batches:
         part.append(batch)

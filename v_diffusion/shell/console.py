@@ -53,6 +53,20 @@ def set_quiet(quiet: bool) -> None:
     Voice.quiet = quiet
 
 
+class _Log:
+    def warning(self, text: str) -> None:
+        note(text)
+
+    def error(self, text: str) -> None:
+        note(text)
+
+    def info(self, text: str) -> None:
+        mention(text)
+
+
+log = _Log()
+
+
 def is_quiet() -> bool:
     return Voice.quiet
 

@@ -1,27 +1,22 @@
-"""The devices that there are, and the one to draw on."""
+"""Devices of this machine."""
 
 import torch
 
-from ..shell.program import NoDevice
+from ..shell.errors import NoDevice
 
 
 def devices() -> list[str]:
-    """The devices that there are, the one to prefer first."""
+    """Return the names of all devices, the best first."""
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
 
 
-def use_threads(count: int) -> None:
-    """Computes in so many threads on a CPU from now on."""
-    torch.set_num_threads(count)
-
-
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """The device of this name, or else the one to prefer.
+    """Return the device of this name, by default the best.
 
     Args:
-        local_rank: the number of this process among those of this machine. Where there are several
-            GPUs and none is named by its number, each process has its own.
+        local_rank: the number of this process on this machine. Where there are several GPUs and
+            none is named by its number, each process gets its own.
 
     Raises:
         NoDevice: there is no such device.
@@ -38,5 +33,5 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     if device is not None and str(device) in ("cpu:0", "mps:0"):  # the only one of its kind
         device = torch.device(device.type)
     if device is None or str(device) not in names:
-        raise NoDevice(f"--device: there is no {name!r} here, only {', '.join(found)}")
+        raise NoDevice(f"--device: there is no {name!r} here; use one of {', '.join(found)}")
     return device

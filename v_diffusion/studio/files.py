@@ -1,4 +1,4 @@
-"""The files of weights that a job needs: where they are, and what they hash to."""
+"""The files of weights that a job needs, and their hashes."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 from ..job.job import Job
 from ..shell.console import printable
+from ..shell.errors import RunError, UserError
 from ..shell.paths import expand_user
-from ..shell.program import RunError, UserError
 from ..weights import store
 
 
 class Files(NamedTuple):
-    """A diffusion model's file and its CLIP's, None where no job asks CLIP anything."""
+    """The files of a diffusion model and of its CLIP, None where CLIP isn't needed."""
 
     model: Path
     clip: Path | None
 
 
 def find_files(job: Job) -> Files:
-    """The files of a job, fetched if need be.
+    """Return the files of a job, fetched if need be.
 
     Raises:
         RunError: one can't be had.
@@ -36,28 +36,29 @@ def find_files(job: Job) -> Files:
 
 
 def fetches_clip(job: Job) -> bool:
-    """Whether the file of a job's CLIP is to be fetched."""
+    """Tell if the file of a job's CLIP has to be fetched."""
     if job.clip_checkpoint is not None or not job.asks_clip:
         return False
     return store.locate(store.cards()[job.clip], [expand_user(store.CLIP_CACHE)]) is None
 
 
 def check_files(job: Job) -> None:
-    """Raises UserError where a file of weights that a job names is none."""
+    """Raise UserError if a job names weights that aren't a file."""
     for option in ("checkpoint", "clip_checkpoint"):
         path = getattr(job, option)
         if path is not None and not os.path.isfile(expand_user(path)):
-            raise UserError(f"--{option.replace('_', '-')}: {printable(path)} is not a file")
+            text = f"{printable(path)} is not a file; give the path of the weights"
+            raise UserError(f"--{option.replace('_', '-')}: {text}")
 
 
 class Hashes:
-    """The SHA-256 of files, each computed once, while the program goes on."""
+    """The SHA-256 of files, each computed once, in the background."""
 
     def __init__(self) -> None:
         self._found: dict[Path, Future[str]] = {}
 
     def start(self, files: Files) -> None:
-        """Begins with those that are not begun yet."""
+        """Start with those that aren't known yet."""
         missing = [path for path in files if path is not None and path not in self._found]
         if missing:
             threads = ThreadPoolExecutor(len(missing))
@@ -65,7 +66,7 @@ class Hashes:
             threads.shutdown(wait=False)
 
     def of(self, files: Files) -> tuple[str, str | None]:
-        """The hashes of the model's file and of CLIP's; waits for them if need be."""
+        """Return the hashes of the model's file and of CLIP's; wait for them if need be."""
         self.start(files)
         clip = None if files.clip is None else self._found[files.clip].result()
         return self._found[files.model].result(), clip

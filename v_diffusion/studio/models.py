@@ -1,6 +1,7 @@
 """From files of weights to models that are ready to draw."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -10,9 +11,38 @@ from diffusion import get_model
 from ..compute import compilation, convolution
 from ..compute.blank import on_meta
 from ..shell.console import note
-from ..shell.program import UserError
+from ..shell.errors import UserError
 from ..weights import store, tensors
-from .sample import Models
+
+
+class Models(NamedTuple):
+    """A diffusion model and its CLIP, ready to draw.
+
+    Args:
+        model: an instance of what `diffusion.get_model` gives, its twin, or that compiled.
+        clip: a CLIP or its twin; None where no job asks it anything.
+    """
+
+    model: Any
+    clip: Any
+
+
+def load_clip(path: Path, device: torch.device) -> Any:
+    from CLIP import clip
+
+    return clip.load(path, device=device)[0].requires_grad_(False)
+
+
+def prepare(models: Models, device: torch.device, checkpointing: bool) -> Models:
+    from diffusion.models.blocks import use_checkpointing
+
+    from ..compute.kept import keep_nothing
+
+    if checkpointing:
+        use_checkpointing(models.model)
+        if models.clip is not None:
+            keep_nothing(models.clip)
+    return models
 
 
 def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:

@@ -48,6 +48,9 @@ class Card:
         unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
         vocabulary: of a diffusion model, the file that tells what it has learned by words.
+        memory: the bytes that one more takes on a CPU: of a diffusion model a `picture`, and one
+            that is `guided`, without its cutouts; of a CLIP a `cutout`. `python -m benchmark
+            memory` measures them.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Card:
     unprompted: bool = False
     sampling: Mapping[str, float] = field(default_factory=dict)
     vocabulary: str | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int | None:

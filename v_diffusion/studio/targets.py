@@ -1,0 +1,105 @@
+"""Targets: prompts and pictures as the embeddings and tensors that a batch is drawn towards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from CLIP import guidance, prompts
+from CLIP.model import CLIP
+from diffusion import noise, utils
+
+from ..images.decode import resize_and_center_crop
+from ..images.inputs import Inputs
+from ..job.job import Job
+from ..job.script import CLIP_SAMPLE
+from .models import Models
+
+EncodeText = Callable[[str], Tensor]  # a text to its embedding [1, D]
+
+
+class Targets(NamedTuple):
+    """The targets of a batch.
+
+    Args:
+        embeds: with CLIP's guidance the embedding that each picture is to have, [B, D]; without it
+            the embeddings that the network is given, [K, B, D], the first of them zeros. None for
+            a model without an embedding and without prompts.
+        weights: of the latter, [K, B].
+        inits: the pictures to start from, [B, 3, H, W] in -1 to 1.
+    """
+
+    embeds: Tensor | None
+    weights: Tensor | None = None
+    inits: Tensor | None = None
+
+
+def cutouts_of(job: Job, clip: CLIP) -> guidance.MakeCutouts:
+    """Return the cutouts through which CLIP sees a job's pictures."""
+    return guidance.MakeCutouts(clip.visual.input_resolution, job.cutn, job.cut_pow)
+
+
+def target_of(job: Job, inputs: Inputs, clip: CLIP, encode_text: EncodeText) -> Tensor:
+    """Return the embedding of all prompts of a job together, [1, D], normalised.
+
+    The cutouts of its image prompts come from a stream of their own, seeded with the job's seed, so
+    that a picture doesn't depend on the run that it is made in.
+    """
+    encoded = [(encode_text(text), weight) for text, weight in job.prompts]
+    if inputs.images:
+        (stream,) = noise.streams([job.seed])
+        cutouts, side = cutouts_of(job, clip), min(job.size)
+        for image, prompt in zip(inputs.images, job.images):
+            embeds = prompts.encode_image(clip, image.picture, cutouts, side, stream)
+            encoded.append((embeds, prompt.weight))
+    return prompts.combine(encoded)
+
+
+def conditions_of(
+    job: Job, inputs: Inputs, models: Models, encode_text: EncodeText, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return what the network is given without CLIP's guidance: zeros and each prompt's embedding,
+    [K, D], and their weights, [K], which sum to 1.
+    """
+    rows = [torch.zeros(1, models.model.embed_dim, device=device)]
+    rows += [encode_text(prompt.text) for prompt in job.prompts]
+    for image in inputs.images:
+        side = models.clip.visual.input_resolution
+        square = resize_and_center_crop(image.picture, (side, side))
+        rows.append(prompts.encode_square(models.clip, square))
+    weights = [prompt.weight for prompt in (*job.prompts, *job.images)]
+    return torch.cat(rows), torch.tensor([1 - sum(weights), *weights], device=device)
+
+
+def make_targets(
+    jobs: Sequence[Job],
+    inputs: Sequence[Inputs],
+    models: Models,
+    encode_text: EncodeText,
+    device: torch.device,
+) -> Targets:
+    """Return the targets of jobs of one `batch_key`.
+
+    Args:
+        inputs: each job's opened pictures.
+        encode_text: for the texts of these jobs.
+    """
+    inits = None
+    if jobs[0].init is not None:
+        starts = [one.init for one in inputs if one.init is not None]
+        pictures = [resize_and_center_crop(start.picture, jobs[0].size) for start in starts]
+        inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(device)
+    pairs = list(zip(jobs, inputs))
+    if jobs[0].script != CLIP_SAMPLE.name:
+        found = [conditions_of(*pair, models, encode_text, device) for pair in pairs]
+        embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))
+        return Targets(embeds, weights, inits)
+    if models.clip is not None:
+        targets = [target_of(*pair, models.clip, encode_text) for pair in pairs]
+        return Targets(torch.cat(targets), inits=inits)
+    dim = getattr(models.model, "embed_dim", None)
+    none = None if dim is None else torch.zeros(len(jobs), dim, device=device)
+    return Targets(none, inits=inits)

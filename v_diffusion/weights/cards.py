@@ -1,0 +1,5 @@
+"""Cards."""
+
+from .store import CheckpointError
+
+__all__ = ["CheckpointError"]
