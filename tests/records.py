@@ -4,9 +4,9 @@ from typing import Any
 
 from PIL import Image
 
+from v_diffusion.images.inputs import Input, Inputs
 from v_diffusion.images.record import Sources, record
 from v_diffusion.job.job import Job
-from v_diffusion.job.prompt import ImagePrompt, Subject
 
 SOURCES = Sources(
     model_sha256="a05dd37d" + "0" * 56,
@@ -24,9 +24,8 @@ JOB = Job(
     size=(64, 48),
     seed=7,
 )
-TEXTS = (("red apple", 1.0), ("fog, thick", -0.5), ("morning: 7 o'clock\nlight", 2.25))
-IMAGE = ImagePrompt("http://localhost/a,b.png", 1.5, Image.new("RGB", (1, 1)), "c" * 64)
-RECORD: dict[str, Any] = record(JOB, Subject(TEXTS, (IMAGE,)), SOURCES, 3)
+IMAGE = Input("http://localhost/a,b.png", Image.new("RGB", (1, 1)), "c" * 64)
+RECORD: dict[str, Any] = record(JOB, Inputs((IMAGE,)), SOURCES, 3)
 # Of one text, of DDIM.
 PLAIN = RECORD | {"prompts": [{"text": "red apple", "weight": 1.0}], "images": [], "eta": 0.0}
 

@@ -172,8 +172,8 @@ def test_a_batch_too_large_is_told_before_it_is_begun(tmp_path, scale):
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     told = re.fullmatch(
-        r"clip_sample.py: --batch-size 200000: it would take about \d+ GB of memory, and "
-        r"[\d.]+ GB are free; take --batch-size (\d+), or less",
+        r"clip_sample.py: --batch-size 200000: needs about \d+ GB of memory, and "
+        r"[\d.]+ GB are free; use (\d+) or less",
         last,
     )
     assert told, last
@@ -184,8 +184,8 @@ def test_a_batch_too_large_is_told_before_it_is_begun(tmp_path, scale):
 def test_out_of_memory_says_what_would_help(tmp_path):
     """Where the memory is another's by then."""
     code = (
-        "import sys, clip_sample; from v_diffusion import estimate\n"
-        "estimate.available = lambda _: None\n"
+        "import sys, clip_sample; from v_diffusion.studio import memory\n"
+        "memory.available = lambda _: None\n"
         "sys.exit(clip_sample.main(sys.argv[1:]))"
     )
     many = ("a", *QUICK, "-n", "1000", "-bs", "1000", "-cs", "1")
@@ -200,7 +200,7 @@ def test_out_of_memory_says_what_would_help(tmp_path):
     )
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
-    advice = "what would help: a smaller --batch-size, --checkpointing, --clip-guidance-scale 0"
+    advice = "try a smaller --batch-size, --checkpointing, --clip-guidance-scale 0"
     assert last.endswith(f": out of memory on cpu; {advice}"), last
     assert not list(tmp_path.iterdir())
 

@@ -173,7 +173,7 @@ def test_without_a_network_one_message_says_it_all(clip_sample, tmp_path, monkey
 def test_a_text_beyond_77_tokens_is_cut_with_a_warning(clip_sample, tmp_path):
     done = clip_sample("fox " * 100, *QUICK)
     assert done.returncode == 0
-    warning = "warning: a prompt is longer than CLIP's 77 tokens and is cut after \"..."
+    warning = "warning: a prompt exceeds CLIP's 77 tokens and is cut after \"..."
     (line,) = (line for line in done.stderr.splitlines() if line.startswith(warning))
     assert line.endswith('fox fox fox"')
 
@@ -182,9 +182,9 @@ MISTAKES = [
     ((), "no prompt: give at least one text"),
     (("a:1", "b:-1"), "the prompts' weights sum to 0; change one of them"),
     (("a", "--images", "b:-1"), "the prompts' weights sum to 0; change one of them"),
-    (("a", ""), "prompts: '' has no words; give some, or leave it out"),
-    (("  :2",), "prompts: '  :2' has no words; give some, or leave it out"),
-    (("--images", ":2"), "images: ':2' names no picture; give a file or an address, or leave it"),
+    (("a", ""), "prompts: '' has no words; complete it or leave it out"),
+    (("  :2",), "prompts: '  :2' has no words; complete it or leave it out"),
+    (("--images", ":2"), "images: ':2' names no picture; complete it or leave it out"),
     (("--images", "none.png"), "image prompt none.png: there is no such file"),
     (("--images", "none.png:0.5", "--seed", "1"), "image prompt none.png: there is no such file"),
     (("a", "--model", "nothing"), "invalid choice: 'nothing'"),
@@ -195,14 +195,17 @@ MISTAKES = [
     (("a", "--eta", "1.5"), "'1.5' is not a number from 0 to 1"),
     (("a", "--eta", "nan"), "'nan' is not a number from 0 to 1"),
     (("a", "--method", "euler"), "invalid choice: 'euler'"),
-    (("a", "--method", "plms", "--eta", "0.5"), "the method plms draws no noise; leave --eta out"),
-    (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm has eta 1; for another eta say"),
+    (
+        ("a", "--method", "plms", "--eta", "0.5"),
+        "the method plms always has eta 0; leave --eta out",
+    ),
+    (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm always has eta 1; use --method"),
     (("a", "-cs", "inf"), "'inf' is not a finite number"),
     (("a", "--seed", "-2"), "'-2' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
-    (("a", "--seed", str(2**64 - 1), "-n", "2"), "take a smaller --seed"),
-    (("a", "--device", "abacus"), "there is no device 'abacus'; there are cpu, cuda, a certain"),
-    (("a", "--resume", "--no-metadata"), "--resume needs what --no-metadata leaves out"),
+    (("a", "--seed", str(2**64 - 1), "-n", "2"), "--seed: the last image's would exceed"),
+    (("a", "--device", "abacus"), "'abacus' is not the name of a device; use cpu, cuda, cuda:1"),
+    (("a", "--resume", "--no-metadata"), "--resume needs metadata, and --no-metadata"),
     (("a", "--checkpoint", "none.pth"), "--checkpoint: none.pth is not a file"),
     (("a", "--clip-checkpoint", "."), "--clip-checkpoint: . is not a file"),
 ]
@@ -220,8 +223,8 @@ def test_a_mistake_is_told_in_one_line(clip_sample, tmp_path, arguments, message
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("a:1e39", "b:1"), "the prompts' weights are too large; the largest sum is 3.4e+38"),
-        (("a", "--device", "cuda:99"), "there is no 'cuda:99' here, only "),
+        (("a:1e39", "b:1"), "the prompts' weights are too large; keep their sum below 3.4e+38"),
+        (("a", "--device", "cuda:99"), "there is no 'cuda:99' here; use one of "),
     ],
 )
 def test_a_mistake_that_needs_torch_to_be_seen(clip_sample, tmp_path, arguments, message):

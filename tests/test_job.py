@@ -14,10 +14,11 @@ from PIL import Image
 
 from v_diffusion.cli.jobfile import read_orders
 from v_diffusion.images import metadata
-from v_diffusion.job.job import Job, JobError, merged
+from v_diffusion.job.job import Job, JobError, with_changes
+from v_diffusion.job.prompt import Prompt
 from v_diffusion.run.request import BadLine, Order
-from v_diffusion.run.tasks import Task, in_batches, single
-from v_diffusion.shell.program import UserError
+from v_diffusion.run.tasks import Task, in_batches, tasks_of
+from v_diffusion.shell.errors import UserError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 
@@ -28,7 +29,7 @@ def levels(path) -> np.ndarray:
 
 def test_a_job_has_the_defaults_of_its_models_card():
     job = Job("red apple", model="emoji_64")
-    assert job.prompts == ("red apple",) and job.images == ()
+    assert job.prompts == (Prompt("red apple", 1.0),) and job.images == ()
     assert (job.method, job.eta, job.steps) == ("ddim", 0.0, 25)
     assert (job.clip_guidance_scale, job.seed) == (50.0, 0)
     assert (Job(["a"]).method, Job(["a"]).eta, Job(["a"]).steps) == ("ddpm", 1.0, 1000)
@@ -68,20 +69,32 @@ def test_method_and_eta(given, settled):
         ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
         ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
         ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
-        ({"prompts": "  "}, "prompts: '  ' has no words; give some, or leave it out"),
-        ({"prompts": ["a", ":2"]}, "prompts: ':2' has no words; give some, or leave it out"),
-        ({"images": ""}, "images: '' names no picture; give a file or an address, or leave it out"),
-        ({"model": "x"}, "no model 'x' for clip_sample.py: there are cc12m_1, cc12m_1_cfg, "),
-        ({"method": "euler"}, "no method 'euler': there are ddpm, ddim, "),
-        ({"steps": 0}, "steps: '0' is not a whole number from 1 to 1000000"),
-        ({"steps": 10**6 + 1}, "steps: '1000001' is not a whole number from 1 to 1000000"),
-        ({"steps": True}, "steps: True is not a number"),
-        ({"steps": 2.5}, "steps: '2.5' is not a whole number from 1 to 1000000"),
+        ({"prompts": "  "}, "prompts: '  ' has no words; complete it or leave it out"),
+        ({"prompts": ["a", ":2"]}, "prompts: ':2' has no words; complete it or leave it out"),
+        ({"images": ""}, "images: '' names no picture; complete it or leave it out"),
+        (
+            {"model": "x"},
+            "--model: 'x' is not available in clip_sample.py; use one of cc12m_1, cc12m_1_cfg, ",
+        ),
+        (
+            {"method": "euler"},
+            "--method: 'euler' is not available in clip_sample.py; use one of ddpm, ddim, ",
+        ),
+        ({"steps": 0}, "--steps: 0 is not a whole number from 1 to 1000000"),
+        ({"steps": 10**6 + 1}, "--steps: 1000001 is not a whole number from 1 to 1000000"),
+        ({"steps": True}, "--steps: True is not a whole number from 1 to 1000000"),
+        ({"steps": 2.5}, "--steps: 2.5 is not a whole number from 1 to 1000000"),
         ({"seed": 2**64}, "is not a whole number from 0 to 18446744073709551615"),
-        ({"eta": float("nan")}, "eta: 'nan' is not a number from 0 to 1"),
-        ({"clip_guidance_scale": "inf"}, "clip guidance scale: 'inf' is not a finite number"),
-        ({"method": "ddpm", "eta": 0.5}, "the method ddpm has eta 1; for another eta say"),
-        ({"method": "plms", "eta": 0.5}, "the method plms draws no noise; leave --eta out"),
+        ({"eta": float("nan")}, "--eta: nan is not a number from 0 to 1"),
+        ({"clip_guidance_scale": "inf"}, "--clip-guidance-scale: 'inf' is not a finite number"),
+        (
+            {"method": "ddpm", "eta": 0.5},
+            "--eta: the method ddpm always has eta 1; use --method ddim",
+        ),
+        (
+            {"method": "plms", "eta": 0.5},
+            "--eta: the method plms always has eta 0; leave --eta out",
+        ),
     ],
 )
 def test_a_job_that_can_not_be(given, message):
@@ -92,10 +105,10 @@ def test_a_job_that_can_not_be(given, message):
 
 def test_changes_of_method_and_eta_go_together():
     options = {"method": "plms", "eta": 0.0, "steps": 3}
-    assert merged(options, {"method": "ddpm"}) == {"method": "ddpm", "steps": 3}
-    assert merged(options, {"eta": 0.5}) == {"method": "plms", "eta": 0.5, "steps": 3}
-    assert merged({"method": "ddpm", "eta": 1.0}, {"eta": 0.5}) == {"eta": 0.5}
-    assert merged(options, {"steps": 4})["method"] == "plms"
+    assert with_changes(options, {"method": "ddpm"}) == {"method": "ddpm", "steps": 3}
+    assert with_changes(options, {"eta": 0.5}) == {"method": "plms", "eta": 0.5, "steps": 3}
+    assert with_changes({"method": "ddpm", "eta": 1.0}, {"eta": 0.5}) == {"eta": 0.5}
+    assert with_changes(options, {"steps": 4})["method"] == "plms"
 
 
 def orders(tmp_path, content: str | bytes, **given) -> list[Order | BadLine]:
@@ -130,31 +143,32 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('{"prompts": "a"', "no JSON object: Expecting ',' delimiter, column 16"),
+        ('{"prompts": "a"', "not a JSON object; mend it, or write a prompt without quotes"),
         (
             '{"promts": "a"}',
-            "no option 'promts' of a job; did you mean 'prompts'? there are ",
+            "'promts' is not an option of a job; did you mean 'prompts'?",
         ),
         (
             '{"cut_pw": 1}',
-            "no option 'cut-pw' of a job; did you mean 'cut-pow'? there are ",
+            "'cut-pw' is not an option of a job; did you mean 'cut-pow'?",
         ),
-        ("[" * 10**5, "no JSON object: a line is one"),
-        ('{"seed": ' + "[" * 10**5 + "}", "no JSON object: it is nested too deeply"),
-        ('{"seed": ' + "9" * 6000 + "}", "no JSON object: a number in it is too long"),
-        ('{"steps": 2.5}', "steps: '2.5' is not a whole number from 1 to 1000000"),
-        ('{"colour": "red"}', "no option 'colour' of a job: there are prompts, images, model, "),
-        ('{"steps": 1, "seed": 2, "steps": 3}', "'steps' is said twice; leave out one of them"),
-        ('{"cut-pow": 1, "cut_pow": 1}', "'cut_pow' is said twice; leave out one of them"),
-        ('{"batch-size": 3}', "no option 'batch-size' of a job: there are "),
-        ('{"n": 0}', "n: '0' is not a whole number of at least 1"),
-        ('{"output": 3}', "output: 3 is no text"),
-        ('{"model": ["emoji_64"]}', "model: ['emoji_64'] is no text"),
-        ('{"seed": 18446744073709551615, "n": 2}', "take a smaller --seed"),
-        ('{"steps": "many"}', "steps: 'many' is not a whole number from 1 to 1000000"),
-        ('{"prompts": [""]}', "prompts: '' has no words; give some, or leave it out"),
-        (":2", "prompts: ':2' has no words; give some, or leave it out"),
-        (b"\xff", "it is not in UTF-8"),
+        ("[" * 10**5, "not a JSON object; mend it"),
+        ('{"seed": ' + "[" * 10**5 + "}", "not a JSON object; mend it"),
+        ('{"seed": ' + "9" * 6000 + "}", "not a JSON object; mend it"),
+        ('{"steps": 2.5}', "--steps: 2.5 is not a whole number from 1 to 1000000"),
+        ('{"colour": "red"}', "'colour' is not an option of a job; use prompts, images, model, "),
+        ('{"batch-size": 3}', "'batch-size' is not an option of a job; use prompts, "),
+        ('{"n": 0}', "n: 0 is not a whole number of at least 1"),
+        ('{"output": 3}', "output: 3 is not a text"),
+        ('{"model": ["emoji_64"]}', "--model: ['emoji_64'] is not a text"),
+        (
+            '{"seed": 18446744073709551615, "n": 2}',
+            "--seed: the last image's would exceed 18446744073709551615; use a smaller one",
+        ),
+        ('{"steps": "many"}', "--steps: 'many' is not a whole number from 1 to 1000000"),
+        ('{"prompts": [""]}', "prompts: '' has no words; complete it or leave it out"),
+        (":2", "prompts: ':2' has no words; complete it or leave it out"),
+        (b"\xff", "not UTF-8 text; save the file in UTF-8"),
     ],
 )
 def test_a_bad_line(tmp_path, line, message):
@@ -163,7 +177,7 @@ def test_a_bad_line(tmp_path, line, message):
     )
     assert isinstance(found, BadLine) and found.line == "jobs:1"
     assert message in str(found.error)
-    assert after.job.prompts == ("b",)
+    assert after.job.prompts == (("b", 1.0),)
 
 
 def test_a_line_of_another_script_takes_what_that_has(tmp_path):
@@ -172,13 +186,15 @@ def test_a_line_of_another_script_takes_what_that_has(tmp_path):
     lines += ['{"script": "cfg_sample", "cutn": 3}', '{"script": "cfg_modify_image"}']
     drawn, modified, own, without = orders(tmp_path, "\n".join(lines), **given)
     assert (drawn.job.seed, drawn.job.model, drawn.n) == (3, "emoji_64", 2)
-    assert modified.job.init == "a.png" and modified.n == 1 and modified.job.prompts == ("a",)
-    assert "cutn: cfg_sample.py has no such option" in str(own.error)
-    assert 'name one before the prompts, in a job line as "init"' in str(without.error)
+    assert (
+        modified.job.init == "a.png" and modified.n == 1 and modified.job.prompts == (("a", 3.0),)
+    )
+    assert "--cutn: cfg_sample.py does not have this option; clip_sample.py does" in str(own.error)
+    assert 'name it before the prompts, or as "init" in a job line' in str(without.error)
 
 
 def tasks(*jobs: Job | None, n: int = 1) -> list[Task | None]:
-    return list(single([job and Order(job, n, "{i}.png") for job in jobs], None))
+    return list(tasks_of([job and Order(job, n, "{i}.png") for job in jobs], None))
 
 
 def numbers(batches) -> list[list[int]]:
@@ -231,7 +247,7 @@ def test_numbers_go_on_past_what_is_refused():
         BadLine("2", UserError("bad")),
         Order(A, 3, "x.png", "3"),
     ]
-    found = single([*orders, Order(A, 1, "{i}.png", "4")], lambda line, _: refused.append(line))
+    found = tasks_of([*orders, Order(A, 1, "{i}.png", "4")], lambda line, _: refused.append(line))
     assert [(task.index, task.seed, task.path.name) for task in found] == [
         (0, 0, "0.png"),
         (1, 1, "1.png"),
@@ -243,7 +259,7 @@ def test_numbers_go_on_past_what_is_refused():
 def test_two_lines_can_not_have_one_file():
     found = []
     orders = [Order(A, 1, "x.png", "1"), Order(B, 1, "./x.png", "2")]
-    assert len(list(single(orders, lambda line, error: found.append((line, str(error)))))) == 1
+    assert len(list(tasks_of(orders, lambda line, error: found.append((line, str(error)))))) == 1
     why = "images 0 and 1 would both be x.png; put {i} or {seed} in it"
     assert found == [("2", f"--output: ./x.png: {why}")]
 
@@ -264,7 +280,7 @@ def test_a_job_file(clip_sample, tmp_path):
     names = ["foxes/7.png", "out_00002.png", "out_00003.png", "out_00004.png", "out_00006.png"]
     assert done.stdout.split() == names
     said = done.stderr.splitlines()
-    assert "jobs:2: steps: 'x' is not a whole number from 1 to 1000000" in said
+    assert "jobs:2: --steps: 'x' is not a whole number from 1 to 1000000" in said
     assert "jobs:5: image prompt none.png: there is no such file" in said
     assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:5"
     # Each as in a run of its own.
@@ -333,7 +349,7 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
     done = clip_sample("--jobs", "jobs", *QUICK, "-bs", "2")
     assert (done.returncode, done.stdout) == (2, "out_00000.png\n")
     said = done.stderr.splitlines()
-    assert "jobs:2: the prompts' weights are too large; the largest sum is 3.4e+38" in said
+    assert "jobs:2: the prompts' weights are too large; keep their sum below 3.4e+38" in said
     assert said[-1] == "clip_sample.py: not drawn: jobs:2, jobs:3" and len(said) == 5
 
 
@@ -347,7 +363,10 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
             "--output: a.png.preview.png: names that end in "
             ".preview.png are those of previews; give another name",
         ),
-        (("--jobs", "-", "--again", "x.png"), "--jobs and --again: take one of the two"),
+        (
+            ("--jobs", "-", "--again", "x.png"),
+            "--jobs and --again exclude each other; drop one of them",
+        ),
         (("--again", "none.png"), "--again: none.png: No such file or directory"),
     ],
 )
@@ -389,8 +408,8 @@ def test_again(clip_sample, tmp_path):
 
 def test_image_prompts_may_be_paths():
     two = [Path("a/b.png"), "c.png:2"]
-    assert Job(images=two, model="emoji_64").images == ("a/b.png", "c.png:2")
-    assert Job(images=Path("a.png"), model="emoji_64").images == ("a.png",)
+    assert Job(images=two, model="emoji_64").images == (("a/b.png", 1), ("c.png", 2))
+    assert Job(images=Path("a.png"), model="emoji_64").images == (("a.png", 1),)
     with pytest.raises(JobError, match="neither a text nor a list of texts"):
         Job([Path("a.png")], model="emoji_64")
 
@@ -400,6 +419,6 @@ def test_a_job_file_that_is_no_text(tmp_path):
     done = run_python(ROOT / "clip_sample.py", "--jobs", "a.png", *QUICK, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "clip_sample.py: --jobs: a.png: it is no text; a job file has a job a line\n"
+        "clip_sample.py: --jobs: a.png is not a text file; give one job a line\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

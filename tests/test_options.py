@@ -12,16 +12,17 @@ from conftest import ROOT, run_python
 from PIL import Image
 
 from diffusion.methods import METHODS, MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
-from v_diffusion.cli import seeds
-from v_diffusion.cli.jobfile import order_of, read_orders
+from v_diffusion.cli import orders as cli_orders
+from v_diffusion.cli.jobfile import read_orders
+from v_diffusion.cli.orders import order_of
 from v_diffusion.images import metadata
 from v_diffusion.images import names as naming
 from v_diffusion.images.label import label, slug
-from v_diffusion.job.hints import doubts
+from v_diffusion.job.hints import hints
 from v_diffusion.job.job import Job
 from v_diffusion.run.request import Order
-from v_diffusion.run.tasks import single
-from v_diffusion.shell.program import UserError
+from v_diffusion.run.tasks import tasks_of
+from v_diffusion.shell.errors import UserError
 from v_diffusion.version import __version__
 from v_diffusion.weights import store
 
@@ -49,13 +50,13 @@ def test_a_random_seed_is_told_and_recorded(clip_sample, tmp_path, said):
 
 def test_a_random_seed_is_another_each_time(monkeypatch):
     numbers = iter([5, 6])
-    monkeypatch.setattr(seeds.secrets, "randbelow", lambda below: next(numbers))
+    monkeypatch.setattr(cli_orders.secrets, "randbelow", lambda below: next(numbers))
     assert [order_of({"prompts": "a", "seed": "random"}).job.seed for _ in range(2)] == [5, 6]
-    assert seeds.DRAWN == 2**32
+    assert cli_orders.DRAWN_SEEDS == 2**32
 
 
 def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(seeds, "draw", iter([8, 7, 6]).__next__)
+    monkeypatch.setattr(cli_orders, "draw_seed", iter([8, 7, 6]).__next__)
     lines = [{"prompts": "a", "seed": -1}, {"prompts": "b", "seed": 3}, "c", {"seed": "random"}]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (tmp_path / "jobs").write_text(text)
@@ -68,7 +69,7 @@ def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, capsys):
 def test_several_processes_do_not_draw_a_seed_each(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="--seed random: several processes would draw different"):
+    with pytest.raises(UserError, match="--seed: several processes would draw different seeds"):
         order_of({"prompts": "a", "seed": -1})
     assert order_of({"prompts": "a", "seed": 4}).job.seed == 4
 
@@ -111,7 +112,7 @@ def test_prompts_in_the_names_of_a_job_file():
     orders = [
         Order(Job(text), 1, "{prompt}.png", f"{i}") for i, text in enumerate(("a", "b", "a!"))
     ]
-    found = list(single(orders, lambda line, error: refused.append((line, str(error)))))
+    found = list(tasks_of(orders, lambda line, error: refused.append((line, str(error)))))
     assert [str(task.path) for task in found] == ["a.png", "b.png"]
     why = "images 0 and 2 would both be a.png; put {i} or {seed} in it"
     assert refused == [("2", f"--output: {{prompt}}.png: {why}")]
@@ -131,24 +132,12 @@ def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
     done = clip_sample(*words, "--compile", "--method", "prk")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: prk needs 5 steps to come out of the noise, and has 2; take --method ddim, or "
-        "more --steps",
+        "warning: --steps: prk needs at least 5 steps to get from noise to a picture, not 2; raise "
+        "--steps, or use --method ddim",
         "--compile left out: sampling on cpu gains nothing by it",
     ]
     done = clip_sample("red apple", *QUICK, "--images", "none.png", "--quiet")
     assert done.stderr == "clip_sample.py: image prompt none.png: there is no such file\n"
-
-
-def test_quiet_is_for_one_command(capsys):
-    from v_diffusion.cli.arguments import parser_of
-    from v_diffusion.cli.program import read_request
-    from v_diffusion.job.script import CLIP_SAMPLE
-    from v_diffusion.shell import console
-
-    for words, expected in ((["a", "--quiet"], ""), (["a"], "here\n")):
-        read_request(parser_of(CLIP_SAMPLE, None), words, CLIP_SAMPLE)
-        console.mention("here")
-        assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, "make_grid"])
@@ -198,7 +187,7 @@ def test_list_prompts(tmp_path, name):
     assert len(listed) == 496 and listed["fox"] == "🦊"
     done = script.start("--list-prompts", cwd=tmp_path, script=f"{name}.py").wait()
     assert (done.returncode, done.stdout) == (2, "")
-    why = "has no list of what it knows; there is one of --model emoji_64"
+    why = "has no list of what it knows; use --model emoji_64"
     assert re.fullmatch(rf"{name}.py: --list-prompts: cc12m_1\w* {why}\n", done.stderr)
 
 
@@ -224,33 +213,34 @@ def test_listing_prompts_imports_no_torch(tmp_path):
 def test_too_few_steps_for_a_method(method, job, needed):
     least, job = needed.get(method, 0), {"prompts": "a", "method": method, **job}
     for steps in range(1, 28):
-        found = list(doubts(Job(**job, steps=steps), {}))
+        found = list(hints(Job(**job, steps=steps), {}))
         assert len(found) == (steps < least)
-        start = f"warning: {method} needs {least} steps to come out of the noise, and has {steps}; "
-        assert all(text == start + "take --method ddim, or more --steps" for text in found)
+        start = f"warning: --steps: {method} needs at least {least} steps to get from noise to a "
+        end = f"picture, not {steps}; raise --steps, or use --method ddim"
+        assert all(text == start + end for text in found)
         # A picture with some noise is no noise, which these methods begin badly with.
-        assert not list(doubts(Job(**job, steps=steps, init="a.png"), {}))
+        assert not list(hints(Job(**job, steps=steps, init="a.png"), {}))
     assert set(needed) == {"prk", "plms", "pie"}
 
 
 def test_too_few_steps_there_and_back():
     job = {"script": "cfg_modify_image", "init": "a.png", "method": "plms", "steps": 5}
-    assert len(list(doubts(Job(**job), {}))) == 1
-    assert not list(doubts(Job(**job, max_timestep=0.9), {}))
+    assert len(list(hints(Job(**job), {}))) == 1
+    assert not list(hints(Job(**job, max_timestep=0.9), {}))
 
 
 @pytest.mark.parametrize(
     "said, scale, told",
     [
-        ({"cutn": 4}, 0, "warning: --cutn changes nothing where CLIP does not guide; give prompts"),
-        ({"cut_pow": 2.0}, 0, "warning: --cut-pow changes nothing where CLIP does not guide; give"),
+        ({"cutn": 4}, 0, "warning: --cutn has no effect without CLIP's guidance; give prompts"),
+        ({"cut_pow": 2.0}, 0, "warning: --cut-pow has no effect without CLIP's guidance; give"),
         ({"cutn": 16}, 0, None),  # as always, as a picture's record has it
         ({"cutn": 4, "cut_pow": 2.0}, 3, None),
     ],
 )
 def test_cutouts_that_nobody_looks_at(said, scale, told):
     job = Job("a", model="emoji_64", clip_guidance_scale=scale, **said)
-    found = list(doubts(job, said))
+    found = list(hints(job, said))
     assert found == [] if told is None else found[0].startswith(told) and len(found) == 1
 
 
@@ -258,7 +248,7 @@ def test_cutouts_that_nobody_looks_at(said, scale, told):
 def test_checkpointing_that_nothing_needs(clip_sample, tmp_path, scale, told):
     done = clip_sample("fox", *QUICK, "-cs", scale, "--checkpointing", "--steps", "10", "-n", "1")
     assert done.returncode == 0, done.stderr
-    warning = "warning: --checkpointing changes nothing where CLIP does not guide"
+    warning = "warning: --checkpointing has no effect without CLIP's guidance"
     assert (warning in done.stderr.splitlines()) == told
 
 
@@ -268,7 +258,4 @@ def test_a_warning_is_told_once(clip_sample, tmp_path):
     done = clip_sample("--jobs", "jobs", *QUICK, "-st", "0.9")
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
-    assert warnings == [
-        "warning: --starting-timestep changes nothing without a picture to start from; name one "
-        "with --init"
-    ]
+    assert warnings == ["warning: --starting-timestep has no effect without --init"]

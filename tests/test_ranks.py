@@ -60,7 +60,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [str(pick_device(None, i)) for i in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert [str(pick_device("cuda", i)) for i in range(2)] == ["cuda:0", "cuda:1"]
-    with pytest.raises(UserError, match="--device: there is no '' here, only cuda:0, cuda:1"):
+    with pytest.raises(UserError, match="--device: there is no '' here; use one of cuda:0, cuda:1"):
         pick_device("")
     assert str(pick_device("cuda:1", 0)) == "cuda:1" and str(pick_device("cpu", 1)) == "cpu"
     assert str(pick_device("cpu:0")) == "cpu"
@@ -112,7 +112,7 @@ def test_a_job_file_for_two(tmp_path):
         stdout, stderr = process.communicate()
     assert process.returncode == 1  # torchrun's
     assert sorted(stdout.split()) == [f"out_0000{i}.png" for i in (0, 2, 3, 4)]
-    assert stderr.count("jobs:2: steps: 'x' is not a whole number from 1 to 1000000") == 1
+    assert stderr.count("jobs:2: --steps: 'x' is not a whole number from 1 to 1000000") == 1
     assert stderr.count("clip_sample.py: not drawn: jobs:2\n") == 1
     assert stderr.count("Using device: cpu") == 1
     assert "exitcode  : 2 " in stderr
@@ -137,7 +137,7 @@ def test_lines_of_stdin_are_for_one_process(clip_sample, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = clip_sample("--jobs", "-")
     assert (done.returncode, done.stdout) == (2, "")
-    why = "several processes have to read the same lines; name an ordinary file"
+    why = "several processes have to read the same lines; give an ordinary file"
     assert done.stderr == f"clip_sample.py: --jobs: -: {why}\n"
     os.mkfifo(tmp_path / "pipe")
     with open(os.open(tmp_path / "pipe", os.O_RDWR), "wb"):

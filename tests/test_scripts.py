@@ -143,7 +143,7 @@ def test_again_and_resume(run, tmp_path, name, args):
     other = next(other for other in SCRIPTS if other != name)
     done = script.start("--again", "a.png", cwd=tmp_path, script=f"{other}.py").wait()
     assert done.returncode == 2
-    assert f"a.png was made by {name}.py; give it to that" in done.stderr
+    assert f"a.png was made by {name}.py; use that script" in done.stderr
 
 
 def test_one_job_file_for_all_scripts(run, tmp_path):
@@ -157,25 +157,31 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
     (tmp_path / "jobs").write_text("\n".join(map(json.dumps, lines)))
     done = run("clip_sample", "--jobs", "jobs")
     assert (done.returncode, done.stdout.split()) == (2, ["a.png", "b.png", "c.png"])
-    assert "jobs:4: cutn: cfg_sample.py has no such option, but clip_sample.py" in done.stderr
-    assert "jobs:5: no script 'paint': there are clip_sample, cfg_sample, cfg_mod" in done.stderr
+    assert (
+        "jobs:4: --cutn: cfg_sample.py does not have this option; clip_sample.py does"
+        in done.stderr
+    )
+    assert (
+        "jobs:5: script: 'paint' is not a script; use one of clip_sample, cfg_sample, cfg_mod"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
     "name, args, message",
     [
-        ("clip_sample", ["a", "--size", "60", "64"], "size: 60 is no multiple of 8, as emoji_64"),
-        ("clip_sample", ["a", "--size", "4", "64"], "as emoji_64 needs; take 8"),
+        ("clip_sample", ["a", "--size", "60", "64"], "--size: 60 is not a multiple of 8, which em"),
+        ("clip_sample", ["a", "--size", "4", "64"], "which emoji_64 needs; use 8"),
         ("clip_sample", ["a", "--size", "x", "64"], "argument --size: 'x' is not a whole number"),
         ("clip_sample", ["a", "--cutn", "0"], "argument --cutn: '0' is not a whole number from 1"),
-        ("clip_sample", ["a", "--clip", "ViT-B/32"], "clip: emoji_64 takes the embeddings of"),
+        ("clip_sample", ["a", "--clip", "ViT-B/32"], "--clip: emoji_64 takes embeddings of emoji_"),
         ("clip_sample", ["a", "--init", "none.png"], "init image none.png: there is no such file"),
         ("clip_sample", ["a", "--init", INIT, "-st", "0.01"], "--starting-timestep: no step"),
-        ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms draws no"),
-        ("cfg_sample", ["a:1e39"], "weights are too large; the largest sum is 3.4e+38"),
-        ("cfg_sample", ["a", "-cs", "5"], "unrecognized arguments: -cs"),
-        ("clip_sample", ["a", "--checkpoint", ""], "checkpoint: the name is empty"),
-        ("cfg_modify_image", [], "no picture to modify: name one before the prompts"),
+        ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms always ha"),
+        ("cfg_sample", ["a:1e39"], "weights are too large; keep their sum below 3.4e+38"),
+        ("cfg_sample", ["a", "-cs", "5"], "--clip-guidance-scale: cfg_sample.py does not have thi"),
+        ("clip_sample", ["a", "--checkpoint", ""], "argument --checkpoint: the name is empty"),
+        ("cfg_modify_image", [], "no picture to modify: name it before the prompts"),
         ("cfg_modify_image", [INIT, "a", "-mt", "0.01"], "--max-timestep: no step is below 0.01"),
         ("cfg_modify_image", [INIT, "a", "--method", "ddpm"], "argument --method: invalid choice"),
     ],
@@ -191,15 +197,15 @@ def test_mistakes(run, tmp_path, name, args, message):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"prompts": "a", "model": "wikiart_128", "clip_guidance_scale": 0}, "hears of prompts"),
+        ({"prompts": "a", "model": "wikiart_128", "clip_guidance_scale": 0}, "wikiart_128 follows"),
         ({"model": "cc12m_1"}, "no prompt: give at least one text, or an image with --images"),
-        ({"prompts": "a", "model": "yfcc_1", "size": (500, 512)}, "take 384 or 512"),
-        ({"prompts": "a", "model": "yfcc_1", "size": 512}, "size: 512 is not a width and a height"),
-        ({"prompts": "a", "clip": "RN50"}, "clip: cc12m_1 takes the embeddings of ViT-B/16"),
-        ({"prompts": "a", "model": "yfcc_1", "clip": "RN50"}, "no CLIP 'RN50': there are ViT-B/16"),
-        ({"prompts": "a", "script": "cfg_sample", "model": "cc12m_1"}, "no model 'cc12m_1' for"),
-        ({"prompts": "a", "script": "cfg_sample", "cutn": 2}, "cutn: cfg_sample.py has no"),
-        ({"script": "paint"}, "no script 'paint': there are clip_sample, cfg_sample, cfg_modify"),
+        ({"prompts": "a", "model": "yfcc_1", "size": (500, 512)}, "use 384 or 512"),
+        ({"prompts": "a", "model": "yfcc_1", "size": 512}, "--size: 512 is not a width and a heig"),
+        ({"prompts": "a", "clip": "RN50"}, "--clip: cc12m_1 takes embeddings of ViT-B/16 only"),
+        ({"prompts": "a", "model": "yfcc_1", "clip": "RN50"}, "--clip: 'RN50' is not a CLIP; use"),
+        ({"prompts": "a", "script": "cfg_sample", "model": "cc12m_1"}, "--model: 'cc12m_1' is not"),
+        ({"prompts": "a", "script": "cfg_sample", "cutn": 2}, "--cutn: cfg_sample.py does not hav"),
+        ({"script": "paint"}, "script: 'paint' is not a script; use one of clip_sample, cfg_sampl"),
     ],
 )  # fmt: skip
 def test_jobs_that_can_not_be(fields, message):
@@ -282,4 +288,4 @@ def test_pictures_named_by_several_options_are_all_taken():
     words = ["--again", "a.png", "b.png", "--again", "c.png"]
     for _ in range(2):  # and none of them stays for the next command
         assert build_parser().parse_args(words).again == ["a.png", "b.png", "c.png"]
-    assert build_parser().parse_args([]).again == []
+    assert "again" not in build_parser().parse_args([])

@@ -14,8 +14,9 @@ from PIL import Image
 from diffusion import noise
 from diffusion.methods import METHODS
 from v_diffusion import Job, Studio
-from v_diffusion.job.prompt import open_subject
-from v_diffusion.shell.program import RunError, UserError
+from v_diffusion.images.inputs import Inputs, open_inputs
+from v_diffusion.shell.errors import RunError, UserError
+from v_diffusion.studio.targets import make_targets
 from v_diffusion.weights import store
 
 QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
@@ -28,8 +29,8 @@ def studio() -> Studio:
     return Studio("cpu")
 
 
-def subjects(*jobs: Job) -> list:
-    return [open_subject(job.prompts, job.images) for job in jobs]
+def inputs(*jobs: Job) -> list[Inputs]:
+    return [open_inputs(job) for job in jobs]
 
 
 def test_a_picture_is_the_scripts(studio, clip_sample, tmp_path):
@@ -48,19 +49,28 @@ def test_a_model_is_loaded_once(studio):
 
 
 def test_a_text_is_encoded_once_and_an_image_for_each_seed(studio):
-    job, other = Job("fox", **QUICK), Job("fox", seed=1, **QUICK)
-    assert studio.target(job, *subjects(job)) is studio.target(other, *subjects(other))
-    job, other = Job(images=PICTURE, **QUICK), Job(images=PICTURE, seed=1, **QUICK)
-    one, two = studio.target(job, *subjects(job)), studio.target(other, *subjects(other))
+    models, asked = studio.load(Job("fox", **QUICK)), []
+
+    def target(job: Job) -> torch.Tensor:
+        def encode_text(text: str) -> torch.Tensor:
+            asked.append(text)
+            return studio._encode_text(models.clip, "emoji_64", text)
+
+        return make_targets([job], inputs(job), models, encode_text, studio.device).embeds
+
+    before = studio._encode_text.cache_info().misses
+    assert torch.equal(target(Job("fox", **QUICK)), target(Job("fox", seed=1, **QUICK)))
+    assert asked == ["fox"] * 2 and studio._encode_text.cache_info().misses <= before + 1
+    one, two = (target(Job(images=PICTURE, seed=seed, **QUICK)) for seed in (0, 1))
     assert not torch.equal(one, two)
-    assert torch.equal(one, studio.target(job, *subjects(job)))
+    assert torch.equal(one, target(Job(images=PICTURE, **QUICK)))
 
 
 def test_a_batch_of_different_jobs_guides_each_by_its_own_scale(studio):
     """A scale of 1e-30 is none, and a large one beside it changes nothing of that."""
     scales = (1e-30, 300.0)
     jobs = [Job("fox", seed=1, **QUICK | {"clip_guidance_scale": scale}) for scale in scales]
-    weak, strong = (np.asarray(p).astype(int) for p in studio.draw_batch(jobs, subjects(*jobs)))
+    weak, strong = (np.asarray(p).astype(int) for p in studio.draw_batch(jobs, inputs(*jobs)))
     plain = np.asarray(studio.draw(Job("fox", seed=1, **QUICK | {"clip_guidance_scale": 0})))
     assert (np.abs(weak - plain) <= 1).mean() >= 0.999
     assert np.abs(strong - plain).max() > 1
@@ -68,9 +78,7 @@ def test_a_batch_of_different_jobs_guides_each_by_its_own_scale(studio):
 
 def test_the_callback_sees_every_step(studio):
     job, seen = Job("fox", **QUICK), []
-    studio.draw_batch(
-        [job], subjects(job), lambda info: seen.append((info["i"], info["pred"].shape))
-    )
+    studio.draw_batch([job], inputs(job), lambda info: seen.append((info["i"], info["pred"].shape)))
     assert seen == [(0, (1, 3, 64, 64)), (1, (1, 3, 64, 64))]
 
 
@@ -82,7 +90,7 @@ def test_nothing_is_drawn_from_torchs_own_stream(studio):
 
 
 def test_what_goes_wrong(studio, tmp_path):
-    with pytest.raises(UserError, match="there is no 'abacus' here, only .*cpu"):
+    with pytest.raises(UserError, match="there is no 'abacus' here; use one of .*cpu"):
         Studio("abacus")
     with pytest.raises(UserError, match="image prompt none.png: there is no such file"):
         studio.draw(Job(images="none.png", **QUICK))
@@ -127,7 +135,7 @@ def test_a_weight_too_large_gives_no_picture(studio, more):
 def test_what_is_no_picture_takes_none_beside_it_along(studio, tmp_path, monkeypatch):
     """Of one batch: of a job file, whose lines are each their own mistake, and of one command."""
     jobs = [Job("a", script="cfg_sample", **CFG), Job("a:1e30", script="cfg_sample", **CFG)]
-    good, none = studio.draw_each(jobs, subjects(*jobs))
+    good, none = studio.draw_batch(jobs, inputs(*jobs))
     assert none is None and good is not None
     monkeypatch.chdir(tmp_path)
     Path("jobs").write_text('{"prompts": ["a:1e30"]}\na\n')
@@ -145,8 +153,8 @@ def test_what_is_no_picture_takes_none_beside_it_along(studio, tmp_path, monkeyp
 
 def test_a_long_text_is_told_once(studio, capsys):
     for seed in range(2):
-        studio.target(Job("owl " * 90, seed=seed, **QUICK), *subjects(Job("owl " * 90)))
-    assert capsys.readouterr().err.count("warning: a prompt is longer than CLIP's 77 tokens") == 1
+        studio.draw(Job("owl " * 90, seed=seed, **QUICK))
+    assert capsys.readouterr().err.count("warning: a prompt exceeds CLIP's 77 tokens") == 1
 
 
 def test_the_readmes_examples_run(tmp_path):

@@ -1,23 +1,20 @@
-"""From options by name to orders and a request."""
+"""From options by name to orders."""
 
 from __future__ import annotations
 
 import argparse
 import secrets
 from collections.abc import Mapping
-from dataclasses import fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-from ..images.names import check_file
 from ..job.hints import hints
 from ..job.job import Job, JobError, script_named, with_changes
 from ..job.options import TABLE, job_options, not_available
 from ..job.script import CLIP_SAMPLE, Script
-from ..job.values import COUNT, RANDOM, seed
+from ..job.values import COUNT, RANDOM
 from ..run.ranks import this_rank
-from ..run.request import Execution, Order, OutputOptions, Request
+from ..run.request import Order
 from ..shell.console import log, printable
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
@@ -66,15 +63,14 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
             raise unknown_key(name, script)
     if not isinstance(output, str):
         raise UserError(f"output: {output!r} is not a text")
-    try:
-        n = COUNT(n)
-        drawn = "seed" in given and seed(given["seed"]) == RANDOM
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"{'--seed' if isinstance(n, int) else 'n'}: {error}") from None
+    drawn = str(given.get("seed")) in (RANDOM, "-1")
     if drawn:
         given["seed"] = draw_seed()
     job = Job(**given)
-    order = Order(job, n, output, line, tuple(hints(job, options)))
+    try:
+        order = Order(job, COUNT(n), output, line, tuple(hints(job, options)))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"n: {error}") from None
     if drawn:
         log.warning(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
     return order
@@ -110,43 +106,3 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
         side = store.cards()[job.model].side
         options |= {"clip": None, "size": None if job.size == (side, side) else job.size}
     return order_of(with_changes(options, changes))
-
-
-def request_of(options: Mapping[str, Any], script: Script) -> Request:
-    """Return the request of a command line's options.
-
-    Raises:
-        UserError: they are mistaken.
-    """
-    from .jobfile import open_jobs, read_orders
-
-    execution = Execution(
-        **{f.name: options[f.name] for f in fields(Execution) if f.name in options}
-    )
-    jobs, again, grid = options.get("jobs"), options.get("again", []), options.get("grid")
-    output = OutputOptions(
-        resume="resume" in options,
-        clobber="no_clobber" not in options,
-        metadata="no_metadata" not in options,
-        preview=options.get("preview"),
-        grid=None if grid is None else check_file("--grid", grid),
-    )
-    if output.resume and not output.metadata:
-        raise UserError(
-            "--resume needs the metadata that --no-metadata leaves out; drop one of them"
-        )
-    if output.resume and not output.clobber:
-        raise UserError("--resume and --no-clobber exclude each other; drop one of them")
-    if jobs is not None and again:
-        raise UserError("--jobs and --again exclude each other; drop one of them")
-    names = [*job_options(script), "n", "output"]
-    given = {name: options[name] for name in names if name in options} | {"script": script.name}
-    if jobs is not None:
-        file = open_jobs(jobs, alone=this_rank().of == 1)
-        return Request(read_orders(file, jobs, given), execution, output, lines=True)
-    orders = [order_again(path, given) for path in again] if again else [order_of(given)]
-    guides = any(order.job.clip_guidance_scale for order in orders)
-    if execution.checkpointing and not guides and this_rank().reports:
-        log.warning("warning: --checkpointing has no effect without CLIP's guidance")
-    sources: tuple[Path, ...] = tuple(map(expand_user, again))
-    return Request(orders, execution, output, sources=sources)

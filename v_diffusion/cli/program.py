@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+from ..images.names import check_file
+from ..job.options import job_options
 from ..job.script import Script
-from ..shell.console import Parser, print_line, set_quiet
+from ..run.ranks import this_rank
+from ..run.request import Execution, OutputOptions, Request
+from ..shell.console import Parser, log, print_line, set_quiet
 from ..shell.errors import UserError
+from ..shell.paths import expand_user
 from ..shell.program import exit_status
 from ..weights import store
 from .arguments import parse
-from .orders import request_of
+from .jobfile import open_jobs, read_orders
+from .orders import order_again, order_of
 
 
 def show_prompts(model: str) -> None:
@@ -28,6 +37,44 @@ def show_prompts(model: str) -> None:
         raise UserError(f"--list-prompts: {text}")
     for line in vocabulary.lines(known):
         print_line(line)
+
+
+def request_of(options: Mapping[str, Any], script: Script) -> Request:
+    """Return the request of a command line's options.
+
+    Raises:
+        UserError: they are mistaken.
+    """
+    execution = Execution(
+        **{f.name: options[f.name] for f in fields(Execution) if f.name in options}
+    )
+    jobs, again, grid = options.get("jobs"), options.get("again", []), options.get("grid")
+    output = OutputOptions(
+        resume="resume" in options,
+        clobber="no_clobber" not in options,
+        metadata="no_metadata" not in options,
+        preview=options.get("preview"),
+        grid=None if grid is None else check_file("--grid", grid),
+    )
+    if output.resume and not output.metadata:
+        raise UserError(
+            "--resume needs the metadata that --no-metadata leaves out; drop one of them"
+        )
+    if output.resume and not output.clobber:
+        raise UserError("--resume and --no-clobber exclude each other; drop one of them")
+    if jobs is not None and again:
+        raise UserError("--jobs and --again exclude each other; drop one of them")
+    names = [*job_options(script), "n", "output"]
+    given = {name: options[name] for name in names if name in options} | {"script": script.name}
+    if jobs is not None:
+        file = open_jobs(jobs, alone=this_rank().of == 1)
+        return Request(read_orders(file, jobs, given), execution, output, lines=True)
+    orders = [order_again(path, given) for path in again] if again else [order_of(given)]
+    guides = any(order.job.clip_guidance_scale for order in orders)
+    if execution.checkpointing and not guides and this_rank().reports:
+        log.warning("warning: --checkpointing has no effect without CLIP's guidance")
+    sources: tuple[Path, ...] = tuple(map(expand_user, again))
+    return Request(orders, execution, output, sources=sources)
 
 
 def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:

@@ -6,7 +6,6 @@ from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
 from ..job.job import Job
-from ..job.prompt import parse_prompt
 
 LONGEST = 100  # bytes, of the 255 that file systems take for a whole name
 NONE = "no_prompt"
@@ -35,8 +34,8 @@ def file_of(image: str) -> str:
 
 def label(job: Job) -> str:
     """What a job's texts say, or if there are none the names of its image prompts."""
-    texts = [parse_prompt(prompt)[0] for prompt in job.prompts]
-    texts = texts or [file_of(parse_prompt(image)[0]) for image in job.images]
+    texts = [prompt.text for prompt in job.prompts]
+    texts = texts or [file_of(image.text) for image in job.images]
     return slug("_".join(texts)) if texts else NONE
 
 

@@ -171,12 +171,12 @@ def checked(row: Option, value: Any, script: Script) -> Any:
     """Return the value of an option, None if it isn't given. Raises JobError if it is wrong."""
     if value is None:
         return None
-    if row.name == "seed" and value in (RANDOM, "-1", -1):
-        raise JobError("--seed: a job needs a number; random seeds are drawn on the command line")
     try:
         found = value if row.type is None else row.type(value)
     except argparse.ArgumentTypeError as error:
         raise JobError(f"{row.label}: {error}") from None
+    if found == RANDOM:
+        raise JobError(f"{row.label}: a job needs a number; only a command line draws seeds")
     if row.choices is not None and found not in (known := row.choices(script)):
         text = f"{found!r} is not available in {script.name}.py; use one of {', '.join(known)}"
         raise JobError(f"{row.label}: {text}")

@@ -248,5 +248,6 @@ def job_options(script: Script) -> dict[str, Option]:
 def not_available(name: str, script: Script) -> str:
     """Return the message for an option that only other scripts have."""
     rows = [row for row in TABLE if row.name == name]
-    others = " and ".join(f"{one.name}.py" for row in rows for one in row.scripts)
-    return f"{rows[0].label}: {script.name}.py does not have this option; {others} does"
+    others = [f"{one.name}.py" for row in rows for one in row.scripts]
+    have = f"{' and '.join(others)} {'does' if len(others) == 1 else 'do'}"
+    return f"{rows[0].label}: {script.name}.py does not have this option; {have}"

@@ -1,6 +1,7 @@
 """What a model has learned by words, and what is said of a prompt that it can't know."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from CLIP import clip, prompts
 from training import data, words
 from v_diffusion import Job, Studio
 from v_diffusion.images import metadata
-from v_diffusion.studio import known, vocabulary
+from v_diffusion.studio import vocabulary
 from v_diffusion.studio.vocabulary import Vocabulary, stem, symbols_of, words_of
 from v_diffusion.weights import store
 
@@ -26,6 +27,10 @@ def levels(path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def small_clip():
     return clip.load("emoji_64_clip", device="cpu")[0].requires_grad_(False)
+
+
+def warning(text: str, clip_model, model: str = "emoji_64") -> str | None:
+    return vocabulary.warning(model, text, partial(prompts.nearest, clip_model))
 
 
 def test_the_words_of_a_text():
@@ -92,12 +97,12 @@ def test_unknown_words(text, unknown):
     ],
 )
 def test_an_emoji_is_its_name(text, said):
-    assert SMALL.said(text) == said
+    assert SMALL.read(text) == said
 
 
 def test_joined_emoji_and_those_of_a_skin():
     known = Vocabulary({"cat": "🐈", "black cat": "🐈\u200d⬛", "thumbs up": "👍"}, frozenset())
-    assert known.said("🐈\u200d⬛🐈 👍🏽") == "black cat cat thumbs up"
+    assert known.read("🐈\u200d⬛🐈 👍🏽") == "black cat cat thumbs up"
     assert known.unknown("🐈\u200d⬛👍🏽") == []
 
 
@@ -130,20 +135,17 @@ def test_the_nearest_texts(small_clip):
 
 
 def test_a_warning_names_what_is_near(small_clip):
-    job = Job("dog kerfluffle", model="emoji_64")
-    text = known.warning(job, "a dog of Kerfluffle's, in xyzzy", small_clip)
-    start = 'warning: emoji_64 has not learned "kerfluffle", "xyzzy"; the nearest things that it '
+    text = warning("a dog of Kerfluffle's, in xyzzy", small_clip)
+    start = 'warning: emoji_64 has not learned "kerfluffle", "xyzzy"; similar things that it '
     assert text.startswith(start + "knows: ")
     near = text.removeprefix(start + "knows: ").split(", ")
     assert len(near) == 3 and set(near) <= set(vocabulary.of("emoji_64").names)
     # Of the words that it knows, "dog" alone is left here, and that is a name.
-    assert known.warning(job, "dog kerfluffle", small_clip).partition("knows: ")[2][:5] == "dog, "
+    assert warning("dog kerfluffle", small_clip).partition("knows: ")[2][:5] == "dog, "
     many = " ".join(f"xyzzy{c}" for c in "bcdfghj")
-    assert " and 2 more words; --list" in known.warning(job, many, small_clip)
-    assert known.warning(job, "a red apple", small_clip) is None
-    own = Job("kerfluffle", model="emoji_64", checkpoint="own.pth")
-    assert known.warning(own, "kerfluffle", small_clip) is None
-    assert known.warning(Job("kerfluffle"), "kerfluffle", small_clip) is None
+    assert " and 2 more words; --list" in warning(many, small_clip)
+    assert warning("a red apple", small_clip) is None
+    assert warning("kerfluffle", small_clip, "cc12m_1") is None
 
 
 @pytest.mark.parametrize(
@@ -158,8 +160,8 @@ def test_a_warning_names_what_is_near(small_clip):
     ],
 )
 def test_spelling_comes_first_and_guesses_never(text, near, small_clip):
-    said = known.warning(Job(text, model="emoji_64"), text, small_clip).partition("; ")[2]
-    expected = f"the nearest things that it knows: {near}"
+    said = warning(text, small_clip).partition("; ")[2]
+    expected = f"similar things that it knows: {near}"
     assert said == (expected if near else "--list-prompts shows what it knows")
 
 
@@ -167,7 +169,7 @@ def test_it_is_told_once_for_a_prompt(clip_sample):
     done = clip_sample("Eiffel tower", "fox", *QUICK, "-n", "3", "-bs", "2", "--quiet")
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
-    assert line.startswith('warning: emoji_64 has not learned "eiffel"; the nearest things that ')
+    assert line.startswith('warning: emoji_64 has not learned "eiffel"; similar things that ')
 
 
 def test_an_emoji_is_drawn(clip_sample, tmp_path):
