@@ -17,16 +17,6 @@ from v_diffusion.job import prompt as prompts
 from v_diffusion.job.script import CLIP_SAMPLE
 from v_diffusion.shell.console import Parser
 
-# Names that scripts import from here. Some need torch, so they are looked up when they are used.
-ELSEWHERE = {
-    "MakeCutouts": "CLIP.guidance",
-    "spherical_dist_loss": "CLIP.guidance",
-    "devices": "v_diffusion.studio.devices",
-    "pick_device": "v_diffusion.studio.devices",
-    "resize_and_center_crop": "v_diffusion.images.decode",
-    "load_model": "v_diffusion.studio.models",
-}
-
 
 def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
     """Split a prompt into its text, path or address and its weight."""
@@ -50,11 +40,18 @@ def command() -> int:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ELSEWHERE:
-        from importlib import import_module
-
-        return getattr(import_module(ELSEWHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Return one of the names that other scripts import from here; some of them need torch."""
+    if name in ("MakeCutouts", "spherical_dist_loss"):
+        from CLIP import guidance as module
+    elif name in ("devices", "pick_device"):
+        from v_diffusion.studio import devices as module
+    elif name == "resize_and_center_crop":
+        from v_diffusion.images import decode as module
+    elif name == "load_model":
+        from v_diffusion.studio import models as module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)
 
 
 if __name__ == "__main__":

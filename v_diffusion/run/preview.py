@@ -1,4 +1,6 @@
-"""Pictures of what is being drawn."""
+"""Previews of the pictures that are being drawn."""
+
+from __future__ import annotations
 
 import time
 from collections import deque
@@ -7,26 +9,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from torch import Tensor
-
-from diffusion import utils
+from typing import TYPE_CHECKING, Any
 
 from ..images import output
 from ..images.names import WriteFailed, preview_of
 
-SECONDS = 1.0  # between two, where nobody says how many steps
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SECONDS = 1.0  # between two previews, where no number of steps is given
 
 
 class Preview:
-    """A sampler's callback that writes each `pred`, beside the images of a batch, until it closes.
+    """A sampler's callback that writes each `pred` beside the images of a batch until it closes.
 
-    A step never waits for a file: a thread of its own writes the newest pred when it comes to it.
+    Steps don't wait for files: a thread writes the newest pred whenever it is free.
 
     Args:
-        paths: of the images, in the batch's order.
-        every: so many steps, or 0 for about once a second.
+        paths: the images' paths, in the batch's order.
+        every: the steps between two previews, or 0 for about one a second.
     """
 
     def __init__(self, paths: Sequence[Path], every: int) -> None:
@@ -47,12 +48,14 @@ class Preview:
             self._writing = self._thread.submit(self._write)
 
     def _write(self) -> None:
-        with suppress(IndexError, WriteFailed):  # until there is none; and it is but a preview
+        from diffusion import utils
+
+        with suppress(IndexError, WriteFailed):  # the queue is empty; a preview may fail
             while True:
                 for picture, path in zip(self._newest.popleft(), self._paths):
                     output.write(utils.to_pil_image(picture), path, None)
 
-    def __enter__(self) -> "Preview":
+    def __enter__(self) -> Preview:
         return self
 
     def __exit__(
@@ -65,7 +68,7 @@ class Preview:
         try:
             self._thread.shutdown(wait=True)
         finally:
-            # Once more: a Ctrl-C ends the wait, but not what the thread is writing.
+            # Once more: Ctrl-C ends the wait, but not the writing.
             self._thread.shutdown(wait=True)
             for path in self._paths:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""How far a run is: one bar on a terminal, a line for each image in a log."""
+"""Progress of a run: one bar on a terminal, a line for each image in a log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ENDLESS = "{desc} {elapsed}"
 
 
 class Progress:
-    """Tells of images that are drawn in batches.
+    """Reports images that are drawn in batches.
 
     Args:
-        images: how many there will be, None where nobody knows.
-        tells: whether to say anything but the paths.
+        images: their number, None where it is unknown.
+        tells: report more than the paths.
     """
 
     def __init__(self, images: int | None, tells: bool) -> None:
@@ -29,7 +29,7 @@ class Progress:
         self._bar: tqdm[NoReturn] | None = None
 
     def draws(self, batch: int, step: int, steps: int) -> None:
-        """A batch of so many images is at a step, from 1 on."""
+        """Show that a batch of images is at a step, counted from 1."""
         if not (self._tells and sys.stderr.isatty()):
             return
         first, last = self.finished + 1, self.finished + batch
@@ -43,14 +43,14 @@ class Progress:
             )
         self._bar.set_description_str(text, refresh=False)
         self._bar.update(self.finished + batch * step / steps - self._bar.n)
-        if step in (1, steps):  # however soon after the last time
+        if step in (1, steps):  # however soon after the last refresh
             self._bar.refresh()
 
     def is_there(self, path: Path, seconds: float | None = None) -> None:
-        """An image is whole: says its path on stdout.
+        """Print the path of a finished image on stdout.
 
         Args:
-            seconds: how long it took, None if it was there already.
+            seconds: the time it took, None if it existed already.
         """
         self.finished += 1
         if self._bar is not None:
@@ -61,6 +61,6 @@ class Progress:
             note(f"image {self.finished}{of}: {path}, {seconds:.1f} s")
 
     def close(self) -> None:
-        """The run is over: takes the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

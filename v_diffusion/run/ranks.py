@@ -1,8 +1,7 @@
 """The share of this process where `torchrun` has started several.
 
-A rank knows its number and how many there are from its environment, and needs no more: every rank
-goes through the same batches in the same order and draws each whose number is its own. They never
-talk to each other.
+A rank needs to know only its number and the number of ranks, from its environment: all ranks go
+through the same batches in the same order, and each draws its own. They meet only at the end.
 """
 
 import os
@@ -15,7 +14,7 @@ from typing import TypeVar
 from ..shell.errors import UserError
 
 T = TypeVar("T")
-LOOK = 0.2  # seconds between two looks at who is there
+LOOK = 0.2  # seconds between two looks at the others
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Rank:
 
     Args:
         number: from 0, among all.
-        of: how many there are on all machines together.
-        local: its number among those of this machine.
+        of: the number of ranks on all machines together.
+        local: its number on this machine.
     """
 
     number: int = 0
@@ -34,23 +33,23 @@ class Rank:
 
     @property
     def reports(self) -> bool:
-        """Whether this is the one that says what concerns all."""
+        """Tell if this rank reports what concerns all."""
         return self.number == 0
 
     def share(self, batches: Iterable[T]) -> Iterator[T]:
-        """Those that this rank draws."""
+        """Yield the batches that this rank draws."""
         return islice(batches, self.number, None, self.of)
 
     def count(self, orders: Sequence[int], size: int) -> int | None:
-        """How many pictures are its share, None where that isn't known.
+        """Return the number of pictures in its share, None where that isn't known.
 
         Args:
-            orders: how many there are of each order.
-            size: of a batch, the last of which may be smaller.
+            orders: the number of pictures of each order.
+            size: the size of a batch; the last one may be smaller.
         """
         if self.of == 1:
             return sum(orders)
-        if len(orders) > 1:  # whose batches may be of each alone
+        if len(orders) > 1:  # they may not share batches
             return None
         whole, rest = divmod(orders[0], size)
         own = len(range(self.number, whole, self.of))
@@ -58,12 +57,12 @@ class Rank:
 
 
 def take_threads() -> None:
-    """Gives this process as many threads as it would have alone. Before PyTorch is imported.
+    """Give this process as many threads as it would have alone. To be called before PyTorch is
+    imported.
 
-    `torchrun` gives each of several processes one thread where nobody has said how many. But sums
-    are rounded as they are split among the threads: with another number of them the pictures would
-    be others, by a grey level here and there. The threads of all don't wait for work in a loop
-    then, so that they don't keep each other from it.
+    `torchrun` gives each of several processes one thread by default. But rounding depends on the
+    number of threads: pictures would differ by a grey level here and there. So that the threads of
+    all processes don't keep each other from working, they then don't spin while they wait.
     """
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         if os.environ.get("OMP_NUM_THREADS") == "1":
@@ -72,10 +71,10 @@ def take_threads() -> None:
 
 
 def this_rank() -> Rank:
-    """The rank of this process, the only one where nobody has started several.
+    """Return the rank of this process: the only one, unless a launcher has started several.
 
     Raises:
-        UserError: the environment says what can't be.
+        UserError: the environment contradicts itself.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names[:2]):
@@ -83,18 +82,17 @@ def this_rank() -> Rank:
     values = [os.environ.get(name, "0") for name in names]
     if not all(value.isdecimal() for value in values) or not int(values[0]) < int(values[1]):
         said = ", ".join(f"{name}={value}" for name, value in zip(names, values))
-        raise UserError(f"no rank: the environment has {said}; start with torchrun, or unset them")
+        raise UserError(
+            f"the environment has {said}, which is no rank; use torchrun, or unset these"
+        )
     return Rank(*map(int, values))
 
 
 def wait_for_all(rank: Rank, failed: bool) -> bool:
-    """Waits until all ranks have come here: the one time that they hear of each other.
+    """Wait until all ranks are done, and tell if this one or another has failed.
 
-    A rank that ended with a failure before the others are done would have `torchrun` end them. They
-    meet in the launcher's own store; without a launcher nobody waits.
-
-    Returns:
-        Whether this one or another has failed.
+    `torchrun` would end all ranks when one ends with a failure. They meet in the launcher's store;
+    without a launcher nobody waits.
     """
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "")
     if rank.of == 1 or not address or not port.isdecimal():
@@ -107,10 +105,10 @@ def wait_for_all(rank: Rank, failed: bool) -> bool:
     meeting = PrefixStore(f"v-diffusion/{attempt}", store)
     meeting.add("failed", int(failed))
     meeting.add("here", 1)
-    while meeting.add("here", 0) < rank.of:  # its own wait would not hear of Ctrl-C
+    while meeting.add("here", 0) < rank.of:  # the store's own wait would ignore Ctrl-C
         time.sleep(LOOK)
     others = meeting.add("failed", 0)
     meeting.add("seen", 1)
-    while hosts and meeting.add("seen", 0) < rank.of:  # the store goes with its host
+    while hosts and meeting.add("seen", 0) < rank.of:  # the store ends with its host
         time.sleep(LOOK)
     return bool(others > 0)
