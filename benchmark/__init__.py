@@ -1,8 +1,7 @@
 """What the program takes: time, memory, and steps for a good picture.
 
 `python -m benchmark` measures speed beside the plain way of doing the same work (`plain`),
-`python -m benchmark.methods` the pictures of every sampler, `python -m benchmark.report` shows
-what the latter has found.
+`python -m benchmark.methods` the pictures of every sampler.
 """
 
 from pathlib import Path

@@ -18,11 +18,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from . import STATE, company, convolutions, shown, speed, weights
+from . import STATE, company, shown, speed, weights
 
 PACKAGES = ("torch", "torchvision")
 SIZES = {"cc12m_1": [1, 2, 4, 8], "emoji_64": [1, 2, 4, 8, 16, 32, 64]}
-PARTS = ("start", "step", "convolutions", "batches", "company")
+PARTS = ("start", "step", "batches", "memory", "company")
 
 
 def machine() -> speed.Numbers:
@@ -59,9 +59,6 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
     if "step" in args.parts:
         results["step"] = speed.steps(large, rounds, args.compiled, args.size)
         write(results, args.json)
-    if "convolutions" in args.parts:
-        results["convolutions"] = convolutions.measure(rounds)
-        write(results, args.json)
     if "batches" in args.parts:
         results["batches"] = []
         for files in [weights.emoji_64()] if args.short else [weights.emoji_64(), large]:
@@ -70,6 +67,11 @@ def measure(args: argparse.Namespace) -> speed.Numbers:
             # A large model's batches take minutes, and no ratio depends on them.
             few = min(rounds, 2) if files.name == "cc12m_1" else rounds
             results["batches"].append(speed.batches(files, sizes, few, room))
+            write(results, args.json)
+    if "memory" in args.parts:
+        results["memory"] = []
+        for files in [weights.emoji_64()] if args.short else [weights.emoji_64(), large]:
+            results["memory"].append(speed.memory(files))
             write(results, args.json)
     if "company" in args.parts:
         results["company"] = []

@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor
 from diffusion.methods import EVALUATIONS, METHODS
 from training import data, evaluate
 from training.clip import embed_texts
-from v_diffusion.studio.sample import Aim, sample
+from v_diffusion.studio.sample import sample
+from v_diffusion.studio.targets import Targets
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
@@ -88,7 +90,7 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
     def draw(asked: list[Prompt], method: str, steps: int) -> Tensor:
         texts, seeds = [prompt.text for prompt in asked], [prompt.seed for prompt in asked]
         jobs = evaluate.jobs(texts, guidance, seeds, steps, method=method)
-        return sample(jobs, models, Aim(embed_texts(models.clip, texts)))
+        return sample(jobs, models, Targets(embed_texts(models.clip, texts)), evaluate.CPU)
 
     def converged(first: int, last: int) -> Tensor:
         """Of a whole chunk, kept in a file."""
@@ -119,6 +121,28 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
+def report(path: Path) -> Iterator[str]:
+    """Yield the lines of a table of what a file has: a method a row, a budget a column, and in each
+    cell the distance and the two accuracies in %, means over the prompts.
+    """
+    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
+    for line in path.read_text().splitlines():
+        piece = json.loads(line)
+        rows = found.setdefault((piece["method"], piece["budget"]), [])
+        rows += zip(piece["distance"], piece["nearest"], piece["ranked"])
+    most = max(map(len, found.values()))
+    yield f"| {most} prompts | {' | '.join(map(str, BUDGETS))} |"
+    yield "|---" * (len(BUDGETS) + 1) + "|"
+    for method in METHODS:
+        cells = []
+        for budget in BUDGETS:
+            rows = found.get((method, budget), [])
+            distance, near, ranked = map(fmean, zip(*rows)) if rows else (0, 0, 0)
+            few = f" ({len(rows)})" if len(rows) < most else ""
+            cells.append(f"{distance:.3g} {100 * near:.0f}/{100 * ranked:.0f}{few}" if rows else "")
+        yield f"| `{method}` | {' | '.join(cells)} |"
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--guidance", type=float, default=0.0, help="the scale (default: 0)")
@@ -132,7 +156,11 @@ def main() -> None:
         help=f"prompts for the ODE's solvers beyond {MANY} evaluations (default: {FEW})",
     )
     p.add_argument("--state", type=Path, default=STATE, metavar="FOLDER")
+    p.add_argument("--report", type=Path, metavar="FILE", help="print the table of a file, no more")
     args = p.parse_args()
+    if args.report:
+        print("\n".join(report(args.report)))
+        return
     measure(args.guidance, args.chunks, args.few, args.state)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from . import company, convolutions
+from . import company
 from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN
 
 STEPS = 10  # that images per hour are told for
@@ -129,19 +129,15 @@ def show_batches(found: dict[str, Any]) -> Iterator[str]:
     yield from table(head, rows)
 
 
-def show_convolutions(found: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## 3x3 convolutions, in milliseconds"
+def show_memory(found: dict[str, Any]) -> Iterator[str]:
+    yield f"## Memory of {found['model']}, bytes that one more takes, as the cards have it"
     yield ""
-    names = convolutions.WAYS
-    rows = []
-    for one in found:
-        times = one["milliseconds"]
-        shape = f"{one['channels']} to {one['filters']}, {one['side']}x{one['side']}"
-        row = [f"{one['batch']} of {shape}"]
-        row += [f"{times[name]:.3g}" if name in times else "" for name in names]
-        over = times[one["taken"]] / min(times.values())
-        rows.append([*row, one["taken"], f"{over:.2f}"])
-    yield from table(["pictures", *names, "taken", "that / the fastest"], rows)
+    names = ("picture", "guided", "cutout")
+    rows = [
+        [f"{found[name]:.3g}" for name in names],
+        [f"{found['card'][name]:.3g}" for name in names],
+    ]
+    yield from table(["", *names], [[kind, *row] for kind, row in zip(("measured", "card"), rows)])
 
 
 def show_company(found: dict[str, Any]) -> Iterator[str]:
@@ -165,9 +161,9 @@ def everything(results: dict[str, Any]) -> Iterator[str]:
         yield from show_start(results["start"])
     if "step" in results:
         yield from show_step(results["step"])
-    if "convolutions" in results:
-        yield from show_convolutions(results["convolutions"])
     for found in results.get("batches", []):
         yield from show_batches(found)
+    for found in results.get("memory", []):
+        yield from show_memory(found)
     for found in results.get("company", []):
         yield from show_company(found)

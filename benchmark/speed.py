@@ -12,6 +12,7 @@ from tqdm import tqdm
 from CLIP import guidance
 from CLIP import model as clip
 from diffusion import get_model
+from v_diffusion.weights import store
 
 from . import Files, start
 from .worker import CHECKPOINTING, COMPILED, OURS, PLAIN, Size, Worker
@@ -134,3 +135,29 @@ def batches(files: Files, sizes: Iterable[int], rounds: int, room: float) -> Num
             workers[kind].close()
     as_in_file: Numbers = json.loads(json.dumps(found))  # the keys as a file has them
     return as_in_file
+
+
+def memory(files: Files) -> Numbers:
+    """Measure the bytes that one more picture takes, and one more cutout of a guided one.
+
+    They are differences of peaks, of a process that starts anew for each.
+    """
+    few, many = (8, 32) if files.name == "emoji_64" else (1, 2)
+
+    def peak(guided: bool, size: int, cutouts: int = guidance.CUTOUTS) -> float:
+        worker = Worker(OURS, files)
+        worker("step", guided, 1, cutouts)  # packs the weights
+        found = worker("step", guided, size, cutouts)["peak"]
+        worker.close()
+        return found or 0
+
+    def each(guided: bool, cutouts: int = guidance.CUTOUTS) -> float:
+        return (peak(guided, many, cutouts) - peak(guided, few, cutouts)) / (many - few)
+
+    note(f"memory of {files.name}")
+    guided, more = each(True), each(True, 2 * guidance.CUTOUTS)
+    cutout = (more - guided) / guidance.CUTOUTS
+    card = store.cards()[files.name]
+    numbers = {**card.memory, **store.cards()[str(card.clip)].memory}
+    found: Numbers = {"model": files.name, "card": numbers, "picture": each(False)}
+    return {**found, "guided": guided - guidance.CUTOUTS * cutout, "cutout": cutout}

@@ -16,13 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from CLIP import clip, guidance
+from CLIP import guidance
 from diffusion import noise, sampling
-from diffusion.models import blocks
 from v_diffusion.compute import memory
-from v_diffusion.compute.kept import keep_nothing
 from v_diffusion.shell.threads import SPINS, wait_briefly
-from v_diffusion.studio.models import load_model
+from v_diffusion.studio.models import Models, load_clip, load_model, prepare
 
 from . import Files, plain
 from .memory import Peak
@@ -46,29 +44,36 @@ class Configuration:
         else:  # as the program has them
             device = torch.device("cpu")
             memory.keep_freed_memory()
-            self.model = load_model(files.name, files.model, device)
-            self.clip, _ = clip.load(files.clip, device=device)
-            self.clip.requires_grad_(False)
+            models = Models(
+                load_model(files.name, files.model, device), load_clip(files.clip, device)
+            )
+            if kind != COMPILED:
+                models = prepare(models, device, kind == CHECKPOINTING)
+            self.model, self.clip = models
         self.called: Callable[..., Tensor] = self.model
         self.shape = self.model.shape if size is None else (3, *size[::-1])
         if kind == COMPILED:
             self.called = plain.compile(self.model)
         if kind == CHECKPOINTING:
-            blocks.use_checkpointing(self.model)
-            keep_nothing(self.clip)
             self.make_cond_fn = partial(guidance.make_cond_fn, at_once=guidance.CUTOUTS // 4)
 
-    def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Callable[..., Tensor]]:
+    def batch(
+        self, size: int, cutouts: int = guidance.CUTOUTS
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Callable[..., Tensor]]:
         """x, the steps (one), the conditions and the guidance."""
         streams = noise.streams(range(size))
         x = noise.randn(streams, self.shape, torch.device("cpu"))
         embed = torch.randn(1, self.clip.visual.output_dim, generator=streams[0]).expand(size, -1)
-        cond_fn = self.make_cond_fn(self.clip, embed, 500.0, streams)
+        options: dict[str, Any] = {}
+        if cutouts != guidance.CUTOUTS:
+            side = self.clip.visual.input_resolution
+            options["make_cutouts"] = guidance.MakeCutouts(side, cutouts)
+        cond_fn = self.make_cond_fn(self.clip, embed, 500.0, streams, **options)
         return x, torch.tensor([TIME]), self.model.conditions(embed), cond_fn
 
-    def step(self, guided: bool, size: int = 1) -> dict[str, Any]:
+    def step(self, guided: bool, size: int = 1, cutouts: int = guidance.CUTOUTS) -> dict[str, Any]:
         """One step as the sampler takes it: seconds, and the peak of anonymous memory in bytes."""
-        x, steps, conditions, cond_fn = self.batch(size)
+        x, steps, conditions, cond_fn = self.batch(size, cutouts)
         args = (self.called, x, steps, 0.0, conditions)
         peak, begun = Peak(), time.perf_counter()
         sampling.cond_sample(*args, cond_fn) if guided else sampling.sample(*args)

@@ -17,7 +17,7 @@ EVALUATIONS: dict[str, Callable[[int], int]] = {
 }
 METHODS = tuple(EVALUATIONS)
 # Those that divide by the first alpha, which is close to 0, and how many steps from noise it takes
-# until their pictures show anything (benchmark/results/methods.md): unguided, guided by CLIP, and
+# until their pictures show anything (docs/samplers.md): unguided, guided by CLIP, and
 # classifier-free, which drives their errors on as it does the words.
 MIN_STEPS = {"prk": 5, "plms": 6, "pie": 5}
 MIN_STEPS_BY_CLIP = {"prk": 8, "plms": 11, "pie": 10}

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from CLIP import clip, prompts
+from CLIP import prompts
 from CLIP.guidance import CUTOUTS, MakeCutouts
 from CLIP.model import CLIP
 from diffusion import noise, utils
 from v_diffusion.job.job import Job
-from v_diffusion.job.prompt import parse_prompt, write_prompt
+from v_diffusion.job.prompt import Prompt
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import load_model
-from v_diffusion.studio.sample import Aim, Models, sample
+from v_diffusion.studio.models import Models, load_clip, load_model, prepare
+from v_diffusion.studio.sample import sample
+from v_diffusion.studio.targets import Targets
 from v_diffusion.weights import store
 
 from . import data
@@ -28,6 +29,7 @@ from .views import CHANGES
 
 STEPS, ETA, SEED = 25, 0.0, 0
 BATCH = 31
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Way:
         if self.weight is None:
             return jobs(texts, self.guidance)
         script = CFG_SAMPLE.name
-        weighted = [write_prompt(text, self.weight, CFG_SAMPLE.prompt_weight) for text in texts]
-        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in weighted]
+        prompts = [Prompt(text, self.weight) for text in texts]
+        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in prompts]
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,13 @@ def draw(models: Models, asked: Sequence[Job]) -> Tensor:
     out = []
     for i in tqdm(range(0, len(asked), BATCH), desc="drawing", disable=None):
         some = asked[i : i + BATCH]
-        asked_of = [parse_prompt(job.prompts[0], job.prompt_weight) for job in some]
-        target = embed_texts(models.clip, [text for text, _ in asked_of])
-        aim = Aim(target)
+        target = embed_texts(models.clip, [job.prompts[0].text for job in some])
+        targets = Targets(target)
         if some[0].script == CFG_SAMPLE.name:
-            weights = torch.tensor([weight for _, weight in asked_of])
+            weights = torch.tensor([job.prompts[0].weight for job in some])
             both = torch.stack([torch.zeros_like(target), target])
-            aim = Aim(both, torch.stack([1 - weights, weights]))
-        out.append((sample(some, models, aim).clamp(-1, 1) + 1) / 2)
+            targets = Targets(both, torch.stack([1 - weights, weights]))
+        out.append((sample(some, models, targets, CPU).clamp(-1, 1) + 1) / 2)
     return torch.cat(out)
 
 
@@ -196,7 +197,7 @@ def measure_images(
         drawn = []
         for target in torch.split(targets, BATCH):
             some = jobs(["picture"] * len(target), guidance)
-            drawn.append((sample(some, models, Aim(target)).clamp(-1, 1) + 1) / 2)
+            drawn.append((sample(some, models, Targets(target), CPU).clamp(-1, 1) + 1) / 2)
         seconds = (time.monotonic() - begun) / len(shown)
         near, ranked = (right.float().mean().item() for right in judge(torch.cat(drawn), wanted))
         what = f"pictures, {kind}"
@@ -206,10 +207,9 @@ def measure_images(
 
 def load() -> Models:
     """The model and its CLIP as they ship."""
-    device = torch.device("cpu")
-    model = load_model("emoji_64", None, device)
-    clip_model, _ = clip.load(str(model.clip_model), device=device)
-    return Models(model, clip_model.requires_grad_(False))
+    model = load_model("emoji_64", None, CPU)
+    clip_model = load_clip(store.obtain(str(model.clip_model)), CPU)
+    return prepare(Models(model, clip_model), CPU, checkpointing=False)
 
 
 def rows(figures: list[Figures]) -> str:
