@@ -188,12 +188,6 @@ def test_what_is_said_of_names_is_of_the_scripts_own_fields():
         assert ("{seed}" in text) == script_.has("seed") and "{prompt}" in text
 
 
-def test_the_readme_names_the_keys_of_a_line():
-    text = (ROOT / "README.md").read_text()
-    assert "`n`, `output`, `script` and so on" in text
-    assert "writes its `out_00000.png` (the last script its `out.png`) over the one before" in text
-
-
 LONG = "x" * 260
 
 
