@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 PIP += $(if $(filter-out 0,$(CPU)),--extra-index-url $(CPU_INDEX))
 export PROMPT ?= red apple
 
-.PHONY: sample test quick lint benchmark clean
+.PHONY: sample test quick lint benchmark docs clean
 
 sample: $(VENV)/installed
 	$(BIN)/python clip_sample.py "$$PROMPT" --model emoji_64 --seed 0
@@ -29,6 +29,10 @@ lint: $(VENV)/installed-tests
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m benchmark
+
+# The page of options, from their table.
+docs: $(VENV)/installed
+	$(BIN)/python -c "from v_diffusion.cli.arguments import options_page; print(options_page(), end='')" > docs/options.md
 
 clean:
 	rm -rf $(VENV)

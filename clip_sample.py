@@ -42,16 +42,22 @@ def command() -> int:
 def __getattr__(name: str) -> Any:
     """Return one of the names that other scripts import from here; some of them need torch."""
     if name in ("MakeCutouts", "spherical_dist_loss"):
-        from CLIP import guidance as module
-    elif name in ("devices", "pick_device"):
-        from v_diffusion.studio import devices as module
-    elif name == "resize_and_center_crop":
-        from v_diffusion.images import decode as module
-    elif name == "load_model":
-        from v_diffusion.studio import models as module
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)
+        from CLIP import guidance
+
+        return getattr(guidance, name)
+    if name in ("devices", "pick_device"):
+        from v_diffusion.studio import devices
+
+        return getattr(devices, name)
+    if name == "resize_and_center_crop":
+        from v_diffusion.images.decode import resize_and_center_crop
+
+        return resize_and_center_crop
+    if name == "load_model":
+        from v_diffusion.studio.models import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if __name__ == "__main__":

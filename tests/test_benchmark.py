@@ -1,4 +1,4 @@
-"""The benchmark: that it runs, that its baseline does the same work, that the README tells it."""
+"""The benchmark: that it runs, that its baseline does the same work, that docs/ tells it."""
 
 import json
 

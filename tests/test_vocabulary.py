@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from CLIP import clip, prompts
@@ -186,7 +185,3 @@ def test_from_python_too(capsys):
     drawn = [np.asarray(studio.draw(Job(text, **job))) for text in ("🦊:2", "fox:2", "eiffel")]
     assert (drawn[0] == drawn[1]).all()
     assert capsys.readouterr().err.count("warning: emoji_64 has not learned") == 1
-
-
-def test_the_readme_shows_the_option():
-    assert "--list-prompts" in (ROOT / "README.md").read_text()

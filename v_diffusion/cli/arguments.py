@@ -16,15 +16,15 @@ def arguments_of(row: Option, script: Script) -> dict[str, Any]:
     """Return `add_argument`'s arguments for a row. Options that aren't given are left out of the
     result, so that they can be told from those that are.
     """
-    found: dict[str, Any] = {"help": row.described(script).replace("%", "%%"), **row.extra}
+    default = row.default_in(script)
+    meaning = row.help if default is None else f"{row.help} (default: {default})"
+    found: dict[str, Any] = {"help": meaning, **row.extra}
     if "action" not in found or found["action"] == "extend":
         found["type"] = row.type
     if row.choices is not None:
         found["choices"] = row.choices(script)
         if "metavar" in row.extra:
             found["help"] = f"{', '.join(found['choices'])}: {found['help']}"
-    if row.name == "output":
-        found["help"] += f" (default: {script.output})"
     return found
 
 
@@ -60,22 +60,24 @@ def options_page() -> str:
     lines = [
         "# Options",
         "",
-        "All options of the scripts, made from the table in `v_diffusion/job/options.py` by "
-        '`make docs`. Options of "the picture" and "guidance" are also keys of a job file\'s '
-        "lines and fields of a `Job`.",
+        "All options of the scripts. This page is made from the table in",
+        "`v_diffusion/job/options.py` by `make docs`. The options of the first two sections are",
+        "also keys of a job file's lines and fields of a `Job`.",
     ]
     for name, rows in itertools.groupby(TABLE, key=lambda row: row.group):
-        lines += [
-            "",
-            f"## {name.capitalize()}",
-            "",
-            "| option | meaning | scripts |",
-            "|---|---|---|",
-        ]
+        lines += ["", f"## {name.capitalize()}", ""]
+        lines += ["| option | meaning | default | scripts |", "|---|---|---|---|"]
         for row in rows:
             flags = ", ".join(f"`{flag}`" for flag in row.flags) or f"`{row.name}`"
+            defaults: dict[str, list[str]] = {}
+            for script in row.scripts:
+                defaults.setdefault(row.default_in(script) or "", []).append(script.name)
+            several = len(defaults) > 1
+            default = "; ".join(
+                f"{value} ({', '.join(where)})" if several else value
+                for value, where in defaults.items()
+            )
             everywhere = len(row.scripts) == len(SCRIPTS)
             where = "all" if everywhere else ", ".join(one.name for one in row.scripts)
-            meaning = row.described(row.scripts[0]).replace("|", "\\|")
-            lines.append(f"| {flags} | {meaning} | {where} |")
+            lines.append(f"| {flags} | {row.help} | {default} | {where} |")
     return "\n".join(lines) + "\n"

@@ -67,20 +67,20 @@ class Option:
     def is_of_job(self) -> bool:
         return self.group in (PICTURE, GUIDANCE)
 
-    def described(self, script: Script) -> str:
-        """Return the help with the default."""
+    def default_in(self, script: Script) -> str | None:
+        """Return the default in a script as text, None if there is none to tell."""
         default = script.defaults.get(self.name, self.default)
         if default is CARD:
             found: dict[str, list[str]] = {}
             for model in script.models():
                 value = store.cards()[model].sampling[self.name]
                 found.setdefault(f"{value:g}", []).append(model)
-            default = max(found, key=lambda value: len(found[value]))
-            others = [f"{', '.join(found[one])}: {one}" for one in found if one != default]
-            default = "; ".join([default, *others])
-        elif isinstance(default, float):
-            default = f"{default:g}"
-        return self.help if default is None else f"{self.help} (default: {default})"
+            usual = max(found, key=lambda value: len(found[value]))
+            others = [f"{', '.join(found[one])}: {one}" for one in found if one != usual]
+            return "; ".join([usual, *others])
+        if self.name == "output":
+            return script.output
+        return f"{default:g}" if isinstance(default, float) else default and str(default)
 
 
 FLAG = {"action": "store_true"}
