@@ -80,7 +80,9 @@ class Option:
             return "; ".join([usual, *others])
         if self.name == "output":
             return script.output
-        return f"{default:g}" if isinstance(default, float) else default and str(default)
+        if default is None:
+            return None
+        return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 FLAG = {"action": "store_true"}
