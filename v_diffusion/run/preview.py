@@ -14,7 +14,8 @@ from torch import Tensor
 from diffusion import utils
 
 from ..images import output
-from ..images.names import WriteFailed, preview_of
+from ..images.names import preview_of
+from ..images.output import WriteFailed
 
 SECONDS = 1.0  # between two, where nobody says how many steps
 

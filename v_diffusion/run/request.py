@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..images.names import all_identities, check_sides
+from ..images.names import all_identities, check_sides, label
 from ..job.job import Job
 from ..job.limits import LAST_SEED
 from ..job.prompt import Subject, open_subject, parse_prompt
@@ -41,6 +41,12 @@ class Order:
         return open_subject(
             self.job.prompts, self.job.images, self.job.init, self.job.prompt_weight
         )
+
+    @cached_property
+    def label(self) -> str:
+        """Return what stands for {prompt} in the names of the files."""
+        texts = [parse_prompt(prompt)[0] for prompt in self.job.prompts]
+        return label(texts, [parse_prompt(image)[0] for image in self.job.images])
 
     @cached_property
     def batch_key(self) -> tuple[object, ...]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
-from ..images.names import WriteFailed, bad_pattern
+from ..images.names import bad_pattern
+from ..images.output import WriteFailed
 from ..images.record import Sources, record
-from ..images.series import FEW
 from ..shell.console import mention, note, print_line, printable
 from ..shell.program import NoDevice, RunError, UserError, clean_up_on_interrupt, listed
 from ..studio.files import Hashes
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from diffusion.guidance import Callback
 
     from ..studio.studio import Studio
+
+PART = 1024  # images that are checked before the first of them is drawn
 
 
 class Run:
@@ -182,8 +184,10 @@ class Run:
 
                 with memory_advice(jobs[0], self.how, studio.device):
                     studio.load(jobs[0])
-                    self.once(f"Using device: {studio.device}", mention)
                     clean_up_on_interrupt()
+                    stack.callback(self.places.release)
+                    self.places.lock(batch, keep_first=not self.lines)
+                    self.once(f"Using device: {studio.device}", mention)
                     if self.keep.metadata:  # while the first is drawn: loading it would hold up
                         self.hashes.start(studio.files(jobs[0]))
                     pictures = studio.draw_each(jobs, subjects, watch, disable=True)
@@ -236,7 +240,6 @@ class Run:
                 except (UserError, RunError) as error:
                     for task in tasks:
                         self.refuse(task.order.line, error, own=True)
-                self.places.release()
 
     def draw_all(self, batches: Iterable[Sequence[Task]]) -> None:
         """Draws what a command asks for. Before anything of it is loaded it is checked; of very
@@ -248,15 +251,12 @@ class Run:
         n = self.rank.count([order.n for order in orders], self.how.batch_size)
         progress = Progress(n, self.rank.reports)
         with closing(progress):
-            for part in in_parts(batches, FEW):
+            for part in in_parts(batches, PART):
                 tasks = [task for batch in part for task in batch]
                 self.check(tasks)
-                if not progress.finished:  # who asks for the same again is told at once
-                    self.places.keep(tasks[0].path)
                 done = self.done(tasks)
                 for batch in part:
                     self.draw(batch, done, progress)
-                self.places.release()
 
     def go(self) -> None:
         """Draws everything.
@@ -266,8 +266,6 @@ class Run:
         """
         if self.keep.grid is not None:
             output.prepare([self.keep.grid])
-            if self.rank.reports:
-                self.places.keep(self.keep.grid)
         batches = self.rank.share(in_batches(self.tasks(), self.how.batch_size))
         if self.lines:
             self.draw_lines(batches)
