@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Many images in one: a contact sheet, row by row. The images have one mode and size."""
+"""Put many images of one mode and size into one: a contact sheet, row by row."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ import sys
 from pathlib import Path
 
 from v_diffusion.images.names import all_identities, bad_pattern, check_file, identities
+from v_diffusion.job.values import COUNT
 from v_diffusion.shell.console import Parser, add_version, print_line, printable
 from v_diffusion.shell.paths import expand_user
-from v_diffusion.shell.program import MANY, whole_number
 from v_diffusion.shell.secrets import without_secrets
 
 
 def file(text: str) -> Path:
-    """An argparse type: the path of an image."""
+    """Return the path of an image. An argparse type."""
     if re.match("(https?|file)://", text, re.IGNORECASE):
-        why = "is an address; give the names of files"
+        why = "is an address; give the name of a file"
         raise argparse.ArgumentTypeError(f"{printable(without_secrets(text))} {why}")
     return expand_user(text)
 
 
 def build_parser() -> Parser:
-    """The options."""
+    """Return the parser of the options."""
     parser = Parser(description=__doc__)
     parser.add_argument("images", type=file, nargs="+", metavar="IMAGE", help="the images' files")
     parser.add_argument(
@@ -43,7 +43,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--nrow",
-        type=whole_number(1, MANY),
+        type=COUNT,
         metavar="N",
         help="images a row (default: the square root of their number, rounded up)",
     )
@@ -52,7 +52,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the program and returns its exit status."""
+    """Run the program and return its exit status."""
     parser = build_parser()
 
     def make() -> None:
@@ -60,11 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         path = check_file("--output", args.output)
         if identities(path) & all_identities(args.images):
             raise bad_pattern(args.output, "it is one of the images; give another name")
-        from v_diffusion.images import contact_sheet as grid
-        from v_diffusion.images import output
+        from v_diffusion.images import contact_sheet, output
 
         output.prepare([path])
-        grid.write_sheet(args.images, path, args.nrow)
+        contact_sheet.write_sheet(args.images, path, args.nrow)
         print_line(path)
 
     return shell.exit_status(parser.prog, make)

@@ -40,9 +40,9 @@ def test_the_pattern_says_where_images_go(clip_sample, tmp_path):
 @pytest.mark.parametrize(
     "pattern, message",
     [
-        ("same.png", "images 0 and 1 would both be same.png; put {i} or {seed} in it"),
-        ("{i}.bmp", "its end says no format; there are .png, .jpg, .jpeg, .webp"),
-        ("{n}.png", "there is no field {n}, only {i}, {seed} and {prompt}"),
+        ("same.png", "all 2 images would have this name; put {i} or {seed} in it"),
+        ("{i}.bmp", "the suffix names no image format; use .png, .jpg, .jpeg or .webp"),
+        ("{n}.png", "there is no field {n}; use {i}, {seed} or {prompt}"),
         ("file/{i}.png", "file can't be a folder"),
     ],
 )

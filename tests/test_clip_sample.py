@@ -205,7 +205,10 @@ MISTAKES = [
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64 - 1), "-n", "2"), "--seed: the last image's would exceed"),
     (("a", "--device", "abacus"), "'abacus' is not the name of a device; use cpu, cuda, cuda:1"),
-    (("a", "--resume", "--no-metadata"), "--resume needs the metadata that --no-metadata leaves out"),
+    (
+        ("a", "--resume", "--no-metadata"),
+        "--resume needs the metadata that --no-metadata",
+    ),
     (("a", "--checkpoint", "none.pth"), "--checkpoint: none.pth is not a file"),
     (("a", "--clip-checkpoint", "."), "--clip-checkpoint: . is not a file"),
 ]

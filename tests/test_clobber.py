@@ -6,19 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import script
-from conftest import DATA, ROOT, run_python
+from conftest import DATA, ROOT
 from PIL import Image
 
-from v_diffusion.run.claims import Claims
+from v_diffusion.run.destinations import Locks, sweep_locks
 from v_diffusion.shell.program import RunError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
 INIT = DATA / "later" / "init.png"
-posix = pytest.mark.skipif(os.name != "posix", reason="there are no such locks")
 
 
 # Existing files
@@ -77,11 +75,13 @@ def test_a_prompt_is_not_written_over_under_another_name(clip_sample, tmp_path, 
             done = clip_sample(*words, *QUICK, "--output", name)
             assert (done.returncode, done.stdout) == (2, "")
             assert done.stderr == (
-                f"clip_sample.py: --output: {name}: {name} is a picture to use; give another name\n"
+                f"clip_sample.py: --output: {name}: {name} is an input picture; give another name\n"
             )
     done = clip_sample("--images", "self.png", *QUICK, "--grid", "other.png")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the contact sheet would be written over a picture to use" in done.stderr
+    assert (
+        "the contact sheet would replace an input picture; give --grid another name" in done.stderr
+    )
     done = script.start("self.png", "-o", "other.png", cwd=tmp_path, script="make_grid.py").wait()
     assert done.returncode == 2 and "it is one of the images; give another name" in done.stderr
     assert sorted(os.listdir(tmp_path)) == ["other.png", "self.png"]
@@ -92,20 +92,22 @@ def test_a_prompt_is_not_written_over_under_another_name(clip_sample, tmp_path, 
 
 
 @pytest.fixture
-def claimed(tmp_path):
-    """`claimed(*names)` starts a process that claims these files, and gives it."""
+def drawing(tmp_path):
+    """`drawing(*names)` starts a process that locks these files, and gives it."""
     started = []
 
     def start(*names: str) -> subprocess.Popen:
         code = (
-            "import sys; from pathlib import Path; from v_diffusion.run.claims import Claims\n"
-            "Claims(Path(sys.argv[1])).take(map(Path, sys.argv[2:]))\n"
-            "print('claimed', flush=True); sys.stdin.read()"
+            "import sys; from pathlib import Path; from v_diffusion.run.destinations import Locks\n"
+            "locks = Locks()\n"
+            "for name in sys.argv[1:]: locks.take(Path(name))\n"
+            "print('locked', flush=True); sys.stdin.read()"
         )
-        command = [sys.executable, "-c", code, tmp_path / "locks", *names]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        started.append(subprocess.Popen(command, cwd=ROOT, **pipes))
-        assert started[-1].stdout.readline() == b"claimed\n"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, *names]
+        started.append(subprocess.Popen(command, env=environment, **pipes))
+        assert started[-1].stdout.readline() == b"locked\n"
         return started[-1]
 
     yield start
@@ -114,64 +116,70 @@ def claimed(tmp_path):
         process.communicate()
 
 
-@posix
-def test_a_claim_is_its_processs_until_that_ends(tmp_path, claimed):
-    one, two = str(tmp_path / "one.png"), str(tmp_path / "two.png")
-    other = claimed(one)
-    claims = Claims(tmp_path / "locks")
-    claims.take([Path(two)])
-    text = f"one.png: process {other.pid} is drawing it at this moment; let that end, or"
-    if sys.platform not in ("linux", "darwin"):
-        text = "one.png: another process is drawing it"
-    with pytest.raises(RunError, match=text):
-        claims.take([Path(two), Path(one)])
-    other.send_signal(signal.SIGKILL)
+def test_a_lock_is_its_processs_until_that_ends(tmp_path, drawing):
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    other = drawing("one.png")
+    locks = Locks()
+    locks.take(two)
+    locks.take(two)
+    with pytest.raises(RunError) as caught:
+        locks.take(one)
+    why = "another process is drawing it; wait for it to end, or give another --output"
+    assert str(caught.value) == f"{one}: {why}"
+    other.kill()
     other.wait()
-    claims.take([Path(one)])
-    claims.close()
-    claimed(one, two)
+    locks.take(one)
+    locks.release()
+    assert os.listdir(tmp_path) == []
+    drawing("one.png", "two.png")
 
 
-@posix
-def test_what_is_released_is_anybodys_but_what_is_kept(tmp_path, claimed):
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    claims = Claims(tmp_path / "locks")
-    claims.take(paths)
-    claims.take(paths[:1], keep=True)
-    claims.release()
-    other = claimed(*map(str, paths[1:]))
-    with pytest.raises(RunError, match=f"2.png: process {other.pid} is"):
-        claims.take(paths[2:])
-    code = "from v_diffusion.run.claims import Claims; from pathlib import Path; import sys\n" \
-        "Claims(Path(sys.argv[1])).take([Path(sys.argv[2])])"  # fmt: skip
-    done = run_python("-c", code, tmp_path / "locks", paths[0], cwd=ROOT)
-    assert done.returncode == 1 and f"0.png: process {os.getpid()} is drawing" in done.stderr
-    claims.close()
+def test_what_is_released_is_anybodys_but_what_is_kept(tmp_path, drawing):
+    first, second = tmp_path / "0.png", tmp_path / "1.png"
+    locks = Locks()
+    locks.take(first)
+    locks.take(second)
+    locks.take(first, keep=True)
+    locks.release()
+    assert os.listdir(tmp_path) == [".0.png.lock"]
+    drawing("1.png")
+    with pytest.raises(RunError, match="1.png: another process"):
+        locks.take(second)
+    locks.release(kept=True)
+    drawing("0.png")
 
 
-@posix
-def test_a_file_has_one_claim_under_all_names_of_its_folder(tmp_path, claimed):
+def test_a_file_has_one_lock_under_all_its_names(tmp_path, drawing):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
-    claimed(str(tmp_path / "folder" / "a.png"))
-    claims = Claims(tmp_path / "locks")
-    with pytest.raises(RunError, match="link/a.png: process"):
-        claims.take([tmp_path / "link" / "a.png"])
-    claims.take([tmp_path / "a.png"])
     (tmp_path / "b.png").symlink_to("folder/a.png")
-    with pytest.raises(RunError, match="/b.png: process"):
-        claims.take([tmp_path / "b.png"])
-    claims.close()
+    drawing("folder/a.png")
+    locks = Locks()
+    for name in ("link/a.png", "b.png"):
+        with pytest.raises(RunError, match=f"/{name}: another process"):
+            locks.take(tmp_path / name)
+    locks.take(tmp_path / "a.png")
+    locks.release()
+    assert not (tmp_path / ".a.png.lock").exists()
+
+
+def test_locks_of_killed_processes_are_swept(tmp_path, drawing):
+    names = ["a.png", "x" * 250 + ".jpg"]
+    drawing(*names, "c.png").kill()
+    drawing("b.png")
+    (tmp_path / ".others.lock").touch()
+    assert len(os.listdir(tmp_path)) == 5
+    sweep_locks(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".b.png.lock", ".others.lock"]
+    sweep_locks(tmp_path / "none")
 
 
 def test_where_nothing_can_be_locked_all_can_draw(tmp_path):
-    claims = Claims(tmp_path / "none" / "locks")
-    claims.take([tmp_path / "a.png"])
-    claims.release()
-    claims.close()
+    locks = Locks()
+    locks.take(tmp_path / "none" / "a.png")
+    locks.release()
 
 
-@posix
 def test_the_same_run_twice_is_told_before_it_draws(clip_sample, tmp_path):
     words = ("a", *QUICK, "--steps", "5", "-n", "100000")
     first = script.start(*words, cwd=tmp_path)
@@ -181,12 +189,36 @@ def test_the_same_run_twice_is_told_before_it_draws(clip_sample, tmp_path):
             time.sleep(0.01)
         done = clip_sample(*words)
         assert (done.returncode, done.stdout) == (1, "")
-        text = f"out_00000.png: process {first.process.pid} is drawing it at this moment; let that"
-        assert done.stderr == f"clip_sample.py: {text} end, or give another --output\n"
+        text = "out_00000.png: another process is drawing it; wait for it to end, or give another"
+        assert done.stderr == f"clip_sample.py: {text} --output\n"
         assert clip_sample(*words[:-1], "2", "-o", "{seed}.png").returncode == 0  # other names
+        assert (tmp_path / ".out_00000.png.lock").exists()
     finally:
         first.process.kill()
         first.process.join()
     done = clip_sample(*words[:-1], "2")  # it is dead, and leaves nothing in the way
     assert (done.returncode, done.stdout) == (0, "out_00000.png\nout_00001.png\n"), done.stderr
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("delay", [0, 0.1, 1.0])
+def test_an_interrupted_run_leaves_no_lock(tmp_path, name, delay):
+    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / ".out_00000.png.lock").exists():
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.send_signal(signal.Signals[name])
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.Signals[name] and "Traceback" not in said
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_that_fails_leaves_no_lock(clip_sample, tmp_path):
+    (tmp_path / "bad.pth").write_text("")
+    done = clip_sample("a", *QUICK, "--checkpoint", "bad.pth", "-n", "3")
+    assert done.returncode == 2 and os.listdir(tmp_path) == ["bad.pth"]

@@ -9,8 +9,16 @@ from PIL import Image
 from records import PLAIN
 
 from v_diffusion.images import metadata, output
-from v_diffusion.images.names import BadOutput, WriteFailed
-from v_diffusion.images.output import MACHINE, draft_of, prepare, stem_of, sweep, write
+from v_diffusion.images.output import (
+    MACHINE,
+    WriteFailed,
+    draft_of,
+    prepare,
+    stem_of,
+    sweep,
+    write,
+)
+from v_diffusion.shell.program import UserError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 LONGEST = {  # of 255 bytes
@@ -71,7 +79,7 @@ def test_the_longest_name_that_there_can_be(folder, name):
 
 
 def test_a_name_that_is_too_long(folder):
-    with pytest.raises(BadOutput) as caught:
+    with pytest.raises(UserError) as caught:
         prepare([Path("x" * 252 + ".png"), Path("a.png")])
     name = "x" * 252 + ".png"
     assert str(caught.value) == f"--output: {name}: the name is too long; shorten it"
@@ -99,7 +107,7 @@ def test_a_run_with_long_names_and_links(clip_sample, folder):
     assert (done.returncode, done.stdout) == (0, "link.png\n"), done.stderr
     assert Path("link.png").is_symlink() and metadata.read(Path("a.png"))["seed"] == 0
     done = clip_sample("--again", "a.png", "-o", "link.png")
-    assert done.returncode == 2 and "is what --again draws again" in done.stderr
+    assert done.returncode == 2 and "is an image that --again reads" in done.stderr
 
 
 def test_a_device_by_its_name(clip_sample):

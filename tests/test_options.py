@@ -16,8 +16,6 @@ from v_diffusion.cli import orders as cli_orders
 from v_diffusion.cli.jobfile import read_orders
 from v_diffusion.cli.orders import order_of
 from v_diffusion.images import metadata
-from v_diffusion.images import names as naming
-from v_diffusion.images.label import label, slug
 from v_diffusion.job.hints import hints
 from v_diffusion.job.job import Job
 from v_diffusion.run.request import Order
@@ -72,39 +70,6 @@ def test_several_processes_do_not_draw_a_seed_each(monkeypatch):
     with pytest.raises(UserError, match="--seed: several processes would draw different seeds"):
         order_of({"prompts": "a", "seed": -1})
     assert order_of({"prompts": "a", "seed": 4}).job.seed == 4
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("a fox", "a_fox"),
-        ("../../etc/passwd", "etc_passwd"),
-        (".hidden", "hidden"),
-        ("C:\\x\0y\n\x1b[31m", "C_x_y_31m"),
-        ("  __Fuchs, früh & 狐!  ", "Fuchs_früh_狐"),
-        ("e\u0301", "\u00e9"),
-        ("🦊", "1f98a"),
-        ("-", "2d"),
-        ("x" * 99 + " y", "x" * 99),
-        ("狐" * 50, "狐" * 33),
-        ("caf\udce9", "caf"),
-    ],
-)
-def test_a_text_as_a_files_name(text, expected):
-    assert slug(text) == expected
-
-
-def test_what_stands_for_the_prompt():
-    assert label(Job(["a fox:2", "fog:-0.5"])) == "a_fox_fog"
-    assert label(Job(images=["folder/sketch 1.png:0.5"], model="emoji_64")) == "sketch_1"
-    assert label(Job(model="emoji_64")) == "no_prompt"
-    address = "https://me:secret@h.org:80"
-    images = [f"{address}/pictures/a%20b.png?key=secret:2", address, "file:///a/c.png"]
-    assert label(Job(images=images, model="emoji_64")) == "a_b_h_org_c"
-    assert [str(p) for p in naming.paths("{prompt}/{seed}_{i}.png", 2, 7, prompt="a_fox")] == [
-        "a_fox/7_0.png",
-        "a_fox/8_1.png",
-    ]
 
 
 def test_prompts_in_the_names_of_a_job_file():

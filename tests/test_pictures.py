@@ -3,6 +3,7 @@ import hashlib
 import http.server
 import io
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -19,11 +20,13 @@ import pytest
 import urllib3
 from conftest import ROOT
 from file_server import Served, serve, wait_until
-from PIL import Image
+from PIL import Image, ImageCms
 
+from v_diffusion.images import contact_sheet, metadata
 from v_diffusion.images import decode as pictures
-from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.images.decode import PictureError, open_picture, resize_and_center_crop
 from v_diffusion.shell.addresses import AddressError, Patience, fetch
+from v_diffusion.shell.program import UserError
 
 IMPATIENT = Patience(connect=1.0, read=1.5, total=3.0)
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -36,17 +39,46 @@ def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
     return file.getvalue()
 
 
-def png(width: int, depth: int, color: int, row: bytes, **chunks: bytes) -> bytes:
-    """A PNG of one row, in a layout that Pillow doesn't write."""
+def icc(space: bytes, *tags: tuple[bytes, bytes]) -> bytes:
+    """An ICC profile of a colour space, of version 4, whose own space is that of its tags."""
+    table, data, at = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags:
+        table += name + struct.pack(">II", at + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    pcs = b"Lab " if space == b"CMYK" else b"XYZ "
+    kind = b"prtr" if space == b"CMYK" else b"mntr"
+    header = struct.pack(">II", at + len(data), 0) + b"\4\0\0\0" + kind + space + pcs + bytes(12)
+    header += b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    return header + table + data
 
-    def chunk(name: str, data: bytes) -> bytes:
-        body = name.encode() + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
-    extra = b"".join(chunk(name, data) for name, data in chunks.items())
-    pixels = chunk("IDAT", zlib.compress(b"\0" + row))
-    return b"\x89PNG\r\n\x1a\n" + chunk("IHDR", header) + extra + pixels + chunk("IEND", b"")
+def xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * value) for value in values))
+
+
+def display_p3() -> bytes:
+    """The profile of screens with wider primaries and sRGB's own curve."""
+    curve = struct.pack(
+        ">5i", *(round(65536 * v) for v in (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
+    )
+    curve = b"para\0\0\0\0\0\3\0\0" + curve
+    columns = [(0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407)]
+    tags = [(name, xyz(*column)) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns)]
+    tags += [(name, curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    return icc(b"RGB ", (b"wtpt", xyz(0.9642, 1, 0.8249)), *tags)
+
+
+def grey_inks() -> bytes:
+    """A printer's profile in which every ink is as dark as the next, and paper is white."""
+    lut = (
+        b"mft1\0\0\0\0"
+        + bytes((4, 3, 2, 0))
+        + struct.pack(">9i", *(65536 * (i in (0, 4, 8)) for i in range(9)))
+    )
+    ramp = bytes(range(256))
+    lightness = (255 - 255 * bin(inks).count("1") // 4 for inks in range(16))
+    lut += 4 * ramp + b"".join(bytes((light, 128, 128)) for light in lightness) + 3 * ramp
+    return icc(b"CMYK", (b"A2B0", lut))
 
 
 PICTURE = encoded(Image.fromarray(LEVELS))
@@ -178,24 +210,46 @@ def test_a_palette_with_transparency_lies_over_white(opened):
     assert pixels(opened(encoded(gif, "GIF", transparency=1))) == [(255, 0, 0), WHITE]
 
 
-@pytest.mark.parametrize(
-    "depth, color, row, key, expected",
-    [
-        (1, 0, b"\x40", (0,), [WHITE, WHITE]),
-        (2, 0, b"\x10", (0,), [WHITE, (85, 85, 85)]),
-        (2, 0, b"\x10", (1,), [(0, 0, 0), WHITE]),
-        (4, 0, b"\x12", (2,), [(17, 17, 17), WHITE]),
-        (8, 0, b"\x05\x06", (6,), [(5, 5, 5), WHITE]),
-        (16, 0, b"\x12\x34\x80\x00", (0x1234,), [WHITE, (128, 128, 128)]),
-        (16, 0, b"\x12\x33\x12\x35", (0x1234,), [(18, 18, 18), (18, 18, 18)]),
-        (8, 2, b"\1\2\3\1\2\4", (1, 2, 3), [WHITE, (1, 2, 4)]),
-        (16, 2, b"\1\0\2\0\3\0\1\0\2\0\4\0", (256, 512, 768), [WHITE, (1, 2, 4)]),
-    ],
-)
-def test_a_transparent_colour_lies_over_white(opened, depth, color, row, key, expected):
-    """At every depth that PNG has, whose keys are on the scale of the file's own depth."""
-    content = png(2, depth, color, row, tRNS=struct.pack(f">{len(key)}H", *key))
-    assert pixels(opened(content)) == expected
+def test_a_transparent_colour_lies_over_white(opened):
+    grey = Image.frombytes("L", (2, 1), b"\5\6")
+    assert pixels(opened(encoded(grey, transparency=6))) == [(5, 5, 5), WHITE]
+    colours = Image.frombytes("RGB", (2, 1), bytes((1, 2, 3, 1, 2, 4)))
+    assert pixels(opened(encoded(colours, transparency=(1, 2, 3)))) == [WHITE, (1, 2, 4)]
+
+
+def test_a_profile_is_converted_to_srgb(opened):
+    colours = Image.new("RGB", (2, 2), (200, 60, 40))
+    for format in ("PNG", "JPEG", "TIFF", "WEBP"):
+        options = {"quality": 100, "subsampling": 0} if format == "JPEG" else {"lossless": True}
+        found = opened(encoded(colours, format, icc_profile=display_p3(), **options))
+        assert np.abs(np.subtract(pixels(found)[0], (217, 42, 23))).max() <= 2
+        assert found.info == {}
+    clear = Image.new("RGBA", (1, 1), (200, 60, 40, 0))
+    assert pixels(opened(encoded(clear, icc_profile=display_p3()))) == [WHITE]
+    clear.putalpha(255)
+    (found,) = pixels(opened(encoded(clear, icc_profile=display_p3())))
+    assert np.abs(np.subtract(found, (217, 42, 23))).max() <= 2
+    palette = colours.convert("P", palette=Image.Palette.ADAPTIVE)
+    found = pixels(opened(encoded(palette, icc_profile=display_p3())))[0]
+    assert np.abs(np.subtract(found, (217, 42, 23))).max() <= 2
+
+
+def test_inks_are_converted_by_their_own_profile(opened):
+    for ink in range(4):
+        inks = Image.new("CMYK", (8, 8), tuple(255 * (i == ink) for i in range(4)))
+        found = opened(encoded(inks, "TIFF", icc_profile=grey_inks()))
+        assert max(pixels(found)[0]) - min(pixels(found)[0]) <= 1
+        assert 180 <= pixels(found)[0][0] <= 190  # L* is 75
+
+
+def test_srgb_itself_changes_nothing(opened):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(opened(encoded(Image.fromarray(LEVELS), icc_profile=srgb)), LEVELS)
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", display_p3()[:200], grey_inks()])
+def test_a_broken_profile_is_ignored(opened, profile):
+    assert np.array_equal(opened(encoded(Image.fromarray(LEVELS), icc_profile=profile)), LEVELS)
 
 
 WIDE = [0, 128, 129, 255, 257, 0x8080, 65534, 65535]
@@ -293,6 +347,9 @@ WEB_PAGE = "it is a web page, not an image; give the address of the image itself
         (b"Dear diary", UNKNOWN),
         (PICTURE[:8], UNKNOWN),
         (b"\n<!DOCTYPE html><html>", WEB_PAGE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", UNKNOWN),
+        (b"%PDF-1.4\n", UNKNOWN),
+        (b"SIMPLE  =                    T", UNKNOWN),
     ],
 )
 def test_files_that_are_no_images(tmp_path, content, expected):
@@ -317,7 +374,7 @@ def test_damaged_images_never_raise_or_warn_anything_else(tmp_path, recwarn):
     """Single wrong bytes everywhere: a picture or a PictureError."""
     rng = np.random.default_rng(2)
     outcomes = set()
-    for format in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "ICO", "TGA", "PCX"):
+    for format in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "ICO", "TGA", "AVIF"):
         content = encoded(Image.fromarray(LEVELS), format)
         for place in rng.integers(0, min(200, len(content)), 25):
             broken = bytearray(content)
@@ -354,7 +411,52 @@ def test_a_real_bomb(tmp_path):
 def test_infinite_levels_are_refused(tmp_path):
     image = Image.frombytes("F", (2, 1), np.array([0, np.inf], "<f4").tobytes())
     image.save(tmp_path / "a.tiff")
-    assert why(tmp_path / "a.tiff") == "its levels are not finite numbers; convert it to PNG"
+    assert "its levels are not finite numbers" in why(tmp_path / "a.tiff")
+
+
+def test_no_program_is_started_for_postscript(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "check_call", lambda *args, **_: started.append(args))
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **_: started.append(args))
+    Image.fromarray(LEVELS).save(tmp_path / "a.eps")
+    assert why(tmp_path / "a.eps") == UNKNOWN
+    assert metadata.read(tmp_path / "a.eps") is None
+    with pytest.raises(UserError, match="a.eps: it is not an image in a known format"):
+        contact_sheet.open_whole(tmp_path / "a.eps")
+    assert started == []
+
+
+# Cut to a size
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_picture_is_cut_as_torchvision_does(seed):
+    from torchvision.transforms import functional as TF
+
+    rng = np.random.default_rng(seed)
+    w, h, width, height = rng.integers(3, 90, 4).tolist()
+    # Grey enough for no overshoot, which Pillow cuts off between its two passes in either order.
+    picture = Image.fromarray(rng.integers(96, 160, (h, w, 3), dtype=np.uint8))
+    found = resize_and_center_crop(picture, (width, height))
+    factor = max(width / w, height / h)
+    scaled = picture.resize((int(factor * w), int(factor * h)), Image.Resampling.LANCZOS)
+    expected = TF.center_crop(scaled, [height, width])
+    assert found.size == (width, height)
+    is_sliver = max(scaled.width / width, scaled.height / height) > pictures.LARGEST_SCALED
+    off = np.abs(np.asarray(found).astype(int) - np.asarray(expected)).max()
+    assert off <= (2 if is_sliver else 0)
+
+
+@pytest.mark.parametrize("shape", [(100_000, 1), (1, 100_000)])
+def test_a_sliver_takes_no_memory(shape):
+    row = np.arange(100_000) // 391  # from black to white
+    picture = Image.fromarray(np.broadcast_to(row.reshape(shape).astype(np.uint8), shape)).convert(
+        "RGB"
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = resize_and_center_crop(picture, (256, 256))
+    assert found.size == (256, 256) and set(np.asarray(found).flatten()) <= {127, 128}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
 # Addresses

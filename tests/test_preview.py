@@ -174,12 +174,12 @@ def test_make_grid(tmp_path):
     [
         ((), "the following arguments are required: IMAGE"),
         (("none.png",), "can't read none.png: No such file or directory"),
-        (("text.png",), "text.png is no image, or damaged or truncated"),
+        (("text.png",), "text.png: it is not an image in a known format; convert it"),
         (("a.png", "b.png"), "no contact sheet: image 2 has the size (3, 4) and the first has"),
-        (("a.png", "-o", "x.gif"), "--output: x.gif: its end says no format; there are .png"),
+        (("a.png", "-o", "x.gif"), "--output: x.gif: the suffix names no image format; use .png"),
         (("a.png", "-o", "a.png"), "--output: a.png: it is one of the images; give another name"),
         (("a.png", "--nrow", "0"), "argument --nrow: '0' is not a whole number of at least 1"),
-        (("a.png", "--nrow", "100000000000"), "no contact sheet: it would be too large; take a"),
+        (("a.png", "--nrow", "100000000000"), "no contact sheet: it would be too large; give a"),
         (("p.png", "-o", "x.jpg"), "no contact sheet: x.jpg: cannot write mode RGBA as JPEG"),
     ],
 )
@@ -266,12 +266,14 @@ def test_the_grid_of_a_run(clip_sample, tmp_path):
     assert "--output: {i}.png: 2.png is the contact sheet's name" in done.stderr
     done = clip_sample("--again", "0.png", "--output", "x.png", "--grid", "0.png")
     assert done.returncode == 2
-    assert "--grid: 0.png: --again takes an image from there; give another name" in done.stderr
+    assert "--grid: 0.png: --again reads this image; give another name" in done.stderr
     (tmp_path / "file").write_text("")
     done = clip_sample(*run, "--grid", "file/grid.png")
     assert (done.returncode, done.stdout) == (2, "")
     done = clip_sample(*run, "--grid", "a.txt")
-    assert done.stderr.startswith("clip_sample.py: --grid: a.txt: its end says no format")
+    assert done.stderr.startswith(
+        "clip_sample.py: --grid: a.txt: the suffix names no image format; use "
+    )
 
 
 class Terminal(io.StringIO):

@@ -144,7 +144,7 @@ def test_a_tilde_in_quotes_is_the_home_folder(tmp_path, monkeypatch):
     assert (done.returncode, done.stdout) == (0, f"{home}/grid.png\n"), done.stderr
     for option in ("--images", "--init"):  # what is used is not written over
         done = run(work, "clip_sample", "a", option, "~/a b/p.png", "-o", f"{home}/a b/p.png")
-        assert done.returncode == 2 and "is a picture to use" in done.stderr
+        assert done.returncode == 2 and "is an input picture" in done.stderr
     assert list(work.iterdir()) == []
 
 
@@ -188,8 +188,8 @@ LONG = "x" * 260
         (["-o", f"{LONG}.png"], f"--output: {LONG}.png: the name is too long; shorten it"),
         (["-o", f"{LONG}/a.png"], f"--output: {LONG}: the name is too long; shorten it"),
         (["--seed", "abc"], f"'abc' is not a whole number from 0 to {2**64 - 1}"),
-        (["--grid", "fox"], "; a prompt stands before the options, or behind --"),
-        (["--preview", "fox"], "'fox' is not a whole number of at least 1; prompts go"),
+        (["--grid", "fox"], "; put prompts before the options, or after --"),
+        (["--preview", "fox"], "'fox' is not a whole number of at least 1; put prompts"),
     ],
 )  # fmt: skip
 def test_what_an_option_was_given(tmp_path, args, message):
@@ -284,7 +284,7 @@ def test_a_sheet_of_printers_colours(tmp_path, suffix):
 def test_a_sheet_of_what_is_too_large(tmp_path, monkeypatch):
     Image.new("1", (20000, 10000)).save(tmp_path / "a.png")
     done = run(tmp_path, "make_grid", "a.png")
-    said = f"a.png has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down"
+    said = f"a.png: it has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down"
     assert (done.returncode, done.stderr) == (2, f"make_grid.py: {said}\n")
 
 
@@ -298,5 +298,5 @@ def test_a_sheet_too_large_for_its_format(tmp_path):
 def test_a_sheet_is_of_files(tmp_path):
     done = run(tmp_path, "make_grid", "https://me:secret@h.org/a.png")
     assert done.returncode == 2
-    said = "argument IMAGE: https://h.org/a.png is an address; give the names of files"
+    said = "argument IMAGE: https://h.org/a.png is an address; give the name of a file"
     assert done.stderr == f"make_grid.py: {said}\n"

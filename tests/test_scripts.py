@@ -273,7 +273,7 @@ def test_no_picture_is_written_over_one_that_is_used(run, tmp_path):
     ):
         done = run(name, *args)
         assert (done.returncode, done.stdout) == (2, "")
-        assert ".png is a picture to use; give another name" in done.stderr
+        assert ".png is an input picture; give another name" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "out_00001.png"]
     assert (
         (tmp_path / "out_00001.png").read_bytes() == before == (tmp_path / "out.png").read_bytes()

@@ -1,13 +1,15 @@
-"""Image prompts: from a path or an address to a picture, or to one line that says why not."""
+"""Pictures from bytes: decoded, upright, in sRGB and over white, or one line that says why not."""
 
 import hashlib
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..shell.addresses import PATIENCE, AddressError, Patience, check_scheme, fetch, is_address
 from ..shell.console import one_line, printable
@@ -15,23 +17,18 @@ from ..shell.paths import local
 from ..shell.reading import read_file
 from ..shell.secrets import without_secrets
 
+# The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
+# signature. Not EPS or WMF, which Pillow has other programs draw.
+FORMATS = "PNG JPEG GIF BMP PPM WEBP TIFF AVIF JPEG2000 ICO TGA".split()
 ALL_16_BITS = 65535
-TURNS = {  # what undoes each EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+LARGEST_SCALED = 4  # times the side that is needed
 
 
 class PictureError(OSError):
-    """An image prompt can't be had or used. Its text is the whole message, one line.
+    """A picture can't be had or used. Its text is the whole message, one line.
 
     Args:
-        again: whether it may be another time: the network failed, or the server.
+        again: another try may succeed, since the network failed, or the server.
     """
 
     def __init__(self, text: str, again: bool = False) -> None:
@@ -39,17 +36,13 @@ class PictureError(OSError):
         self.again = again
 
 
-class Refused(Exception):
-    """Why a file is not taken."""
-
-
-def failure(prompt: str | Path, why: str) -> PictureError:
+def failure(name: str | Path, why: str) -> PictureError:
     # Parts of the reason can be a file's own words.
-    return PictureError(f"{printable(without_secrets(str(prompt)))}: {one_line(why)}")
+    return PictureError(f"{printable(without_secrets(str(name)))}: {one_line(why)}")
 
 
 def unopened(error: Exception) -> str:
-    """Why a local file can't be opened, in words."""
+    """Return why a local file can't be opened, in words."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
@@ -59,133 +52,141 @@ def unopened(error: Exception) -> str:
     return f"can't be opened: {getattr(error, 'strerror', None) or error}"
 
 
-def not_an_image(start: bytes) -> str:
-    """Why a file is no image, in words, by its first bytes."""
-    if not start:
+def not_an_image(content: bytes) -> str:
+    """Return why a file is no image, in words."""
+    if not content:
         return "it is an empty file"
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+    start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
         return "it is a web page, not an image; give the address of the image itself"
     return "it is not an image in a known format; convert it to PNG or JPEG"
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none that can be read."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken metadata raises nearly anything; the picture is still good
-        return 1
+def open_image(content: bytes) -> ImageFile.ImageFile:
+    """Open an image as Pillow does, in one of `FORMATS`."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def key_scale(image: ImageFile.ImageFile) -> float:
-    """What a PNG's transparent colour is to be multiplied by, to be on the scale of its pixels.
-
-    Pillow makes pixels of 2, 4 and, in colour, 16 bits into 8 bits, but not that colour. To be
-    called before the pixels are loaded: the layout in the file isn't known afterwards.
-    """
-    if image.format != "PNG" or not image.tile:
-        return 1
-    return {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(str(image.tile[0][3]), 1)
-
-
-def key_mask(image: Image.Image, key: int) -> Image.Image:
-    """255 where an image of mode F is `key`, a whole number, and 0 elsewhere."""
-    near = image.point(lambda v: v * 1 + (1 - key)).convert("L")  # 1 at the key; below it 0
-    return near.point([255 if level == 1 else 0 for level in range(256)])
+@contextmanager
+def said_in_words(content: bytes) -> Iterator[None]:
+    """Turn whatever Pillow raises while it reads an image into a ValueError that says why."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except UnidentifiedImageError:
+            raise ValueError(not_an_image(content)) from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            most = Image.MAX_IMAGE_PIXELS
+            raise ValueError(f"it has more than {most} pixels; scale it down") from None
+        except MemoryError:
+            raise ValueError("it does not fit into the memory; scale it down") from None
+        except Exception as error:  # of damaged data Pillow's decoders raise nearly anything
+            text = str(error) or type(error).__name__
+            why = f"the image is truncated or damaged ({text}); get it again, or convert it to PNG"
+            raise ValueError(why) from None
 
 
 def grey_to_8_bits(image: Image.Image) -> Image.Image:
-    """A grey image of more than 8 bits, with its levels scaled so that white stays white.
+    """Return a grey image of more than 8 bits with its levels scaled so that white stays white.
 
     Integers count as 16 bits. Floats go from 0 to 1, or to 255 or 65535 if any is above 1 or 255.
     What fits none of these is stretched from its darkest to its lightest level.
 
     Raises:
-        Refused: the levels are not finite.
+        ValueError: the levels are not finite.
     """
     floats = image.mode == "F"
     image = image.convert("F")
     extrema: Any = image.getextrema()  # a pair, of one band
     low, high = extrema
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise Refused("its levels are not finite numbers; convert it to PNG")
+        raise ValueError("its levels are not finite numbers")
     if low < 0 or high > ALL_16_BITS:
         scale = 255 / ((high - low) or 1)
     else:
         tops = (1, 255, ALL_16_BITS) if floats else (ALL_16_BITS,)
         low, scale = 0, 255 / next(top for top in tops if high <= top)
     # Conversion to L cuts to a whole number, so a half is added first.
-    grey = image.point(lambda v: v * scale + (0.5 - low * scale)).convert("L")
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        grey.paste(255, mask=key_mask(image, key))
-    return grey
+    return image.point(lambda v: v * scale + (0.5 - low * scale)).convert("L")
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Return an image of any mode without transparency as RGB, by its ICC profile if it has one."""
+    plain = image.convert("RGB")
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return plain
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.createProfile("sRGB")
+        colours = plain if image.mode == "P" else image
+        converted = ImageCms.profileToProfile(colours, own, srgb, outputMode="RGB")
+    except Exception:  # a profile that is broken, or another mode's: the picture is still good
+        return plain
+    assert converted is not None
+    # sRGB itself comes back with rounding errors alone.
+    extrema: Any = ImageChops.difference(plain, converted).getextrema()
+    return converted if max(high for _, high in extrema) > 1 else plain
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode as RGB, laid over white where it is transparent.
+    """Return a loaded image of any mode as RGB, laid over white where it is transparent.
 
     Raises:
-        Refused: its levels are not finite.
-        ValueError: Pillow knows no way from its mode to RGB.
+        ValueError: its levels are not finite, or Pillow knows no way from its mode to RGB.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return grey_to_8_bits(image).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return to_srgb(image)
     image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image)
+    white.paste(to_srgb(image.convert("RGB")), mask=image.getchannel("A"))
     return white
 
 
-def decode(file: BinaryIO) -> Image.Image:
-    """The upright RGB picture in a file.
+def decode(content: bytes) -> Image.Image:
+    """Return the upright RGB picture in a file's bytes. Of an animation it is the first frame.
 
     Raises:
-        Refused: there is none, or it is damaged or too large.
-        UnidentifiedImageError: it is in no format that Pillow knows.
+        ValueError: it is no image in one of `FORMATS`, or is truncated, damaged or too large.
     """
-    try:
-        with Image.open(file) as image:
-            scale = key_scale(image)
-            image.load()
-            turn = TURNS.get(orientation(image))
-            key = image.info.get("transparency")
-            if isinstance(key, int):
-                image.info["transparency"] = int(key * scale)
-            elif isinstance(key, tuple):
-                image.info["transparency"] = tuple(int(k * scale) for k in key)
-            picture = to_rgb(image)
-    except (Refused, UnidentifiedImageError):
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Refused(f"it has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down") from None
-    except Exception as error:  # of damaged data Pillow's decoders raise nearly anything
-        text = str(error) or type(error).__name__
-        if "Ghostscript" in text:  # a program that Pillow draws PostScript with
-            raise Refused(not_an_image(b"%!")) from None
-        raise Refused(f"the image is truncated or damaged ({text}); get it anew") from None
-    picture.info.clear()  # the orientation and the transparency are not to be applied twice
-    return picture if turn is None else picture.transpose(turn)
+    with said_in_words(content), open_image(content) as image:
+        image.load()
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+        except Exception:  # broken metadata raises nearly anything; the picture is still good
+            pass
+        picture = to_rgb(image)
+    picture.info.clear()  # the orientation and the profile are not to be applied twice
+    return picture
 
 
 def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture scaled until it fills a size, and what juts out cut off, the same on both sides."""
-    from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
+    """Return a picture scaled until it fills a size, less what juts out evenly on both sides.
 
+    Args:
+        size: width and height. Where rounding down leaves a side a pixel short, it ends black.
+    """
     (width, height), (w, h) = size, picture.size
     factor = max(width / w, height / h)
-    scaled = picture.resize((int(factor * w), int(factor * h)), Image.Resampling.LANCZOS)
-    # Where rounding down leaves a side too short, this adds a black line.
-    cut: Image.Image = TF.center_crop(scaled, [height, width])
-    return cut
+    scaled = int(factor * w), int(factor * h)
+    left, top = (round((have - need) / 2) for have, need in zip(scaled, size))
+    if max(scaled[0] / width, scaled[1] / height) <= LARGEST_SCALED:
+        whole = picture.resize(scaled, Image.Resampling.LANCZOS)
+        return whole.crop((left, top, left + width, top + height))
+    # Of a sliver, which would be enormous, only the part that is left is scaled.
+    cut = min(width, scaled[0]), min(height, scaled[1])
+    x, y = w / scaled[0], h / scaled[1]
+    box = (left * x, top * y, min(w, (left + cut[0]) * x), min(h, (top + cut[1]) * y))
+    part = picture.resize(cut, Image.Resampling.LANCZOS, box=box)
+    return part.crop((0, 0, width, height))
 
 
 def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tuple[Image.Image, str]:
-    """The RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
-
-    It is turned as its EXIF orientation says and laid over white where it is transparent. Of an
-    animation it is the first frame.
+    """Return the RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
 
     Args:
         url_or_path: the prompt.
@@ -204,13 +205,7 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
         raise PictureError(str(error), error.again) from None
     except (OSError, ValueError) as error:
         raise failure(url_or_path, unopened(error)) from None
-    # For this call Pillow's limit of pixels is an error, and its other doubts are not printed.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            return decode(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
-        except Refused as error:
-            raise failure(url_or_path, str(error)) from None
-        except UnidentifiedImageError:
-            raise failure(url_or_path, not_an_image(content[:512])) from None
+    try:
+        return decode(content), hashlib.sha256(content).hexdigest()
+    except ValueError as error:
+        raise failure(url_or_path, str(error)) from None

@@ -1,10 +1,9 @@
-"""A record in an image's file, and back out of it.
+"""Metadata: a picture's record, into its file and back out.
 
-There are two forms: the line of parameters that the image tools of this field read, and one JSON
-object with everything.
+It has two forms: the line of parameters that the image tools of this field read, and a JSON object
+with everything.
 """
 
-import io
 import json
 import re
 import struct
@@ -12,26 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from ..job.script import CLIP_SAMPLE
 from ..shell.console import CONTROLS, escaped
 from ..shell.reading import read_file
+from .decode import open_image, said_in_words
 from .record import PROGRAM  # the JSON's key
 
 INFOTEXT = "parameters"  # the PNG chunk that the tools look for
 SHORT_HASH = 10  # the hexadecimal digits of a hash that the tools show
 EXIF_LIMIT = 65533  # what fits into one segment of a JPEG
-IMAGE_DESCRIPTION, EXIF_IFD, USER_COMMENT = 0x010E, 0x8769, 0x9286
-ASCII, LONG, UNDEFINED = 2, 4, 7  # EXIF's types
-
-
-class MetadataError(ValueError):
-    """The record doesn't fit into the file. Its text is the message, less the file's name."""
 
 
 def number(value: float) -> str:
-    """A number in as few digits as tell it from all others."""
+    """Return a number in the fewest digits that tell it from all others."""
     return repr(value).removesuffix(".0")
 
 
@@ -40,7 +34,7 @@ def weighted(text: str, weight: float) -> str:
 
 
 def quote(text: str) -> str:
-    """A value as the format has it: in quotes if there is a comma, a colon or a control in it."""
+    """Return a value in the format, in quotes if it has a comma, a colon or a control character."""
     plain = not re.search(r"[,:]", text) and text == text.strip() and text[:1] != '"'
     if plain and not CONTROLS.search(text):
         return text
@@ -50,7 +44,7 @@ def quote(text: str) -> str:
 
 
 def infotext(record: Mapping[str, Any]) -> str:
-    """A record in the format of AUTOMATIC1111's web interface, which many tools read.
+    """Return a record in the format of AUTOMATIC1111's web interface, which many tools read.
 
     The prompts come first, each on its line. Those with a negative weight are the negative prompt.
     The last line is the parameters. What has no name in the format has one of ours. Control
@@ -58,7 +52,7 @@ def infotext(record: Mapping[str, Any]) -> str:
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
     guided = record["script"] == CLIP_SAMPLE.name
-    # Without CLIP's guidance it is what the format means: the weight of all conditions but none.
+    # Without CLIP's guidance it is what the format means: the weight of the conditions together.
     own = sum(one["weight"] for one in record["prompts"] + record["images"])
     scale = record["clip_guidance_scale"] if guided else own
     prompts = [("\n".join(map(escaped, text.split("\n"))), weight) for text, weight in prompts]
@@ -96,34 +90,18 @@ def infotext(record: Mapping[str, Any]) -> str:
     return "\n".join(lines).encode("utf-8", "replace").decode("utf-8")
 
 
-def exif(description: bytes, comment: bytes) -> bytes:
-    """An EXIF block with an ImageDescription and a UserComment, each of more than 4 bytes.
-
-    Pillow would give the comment the type BYTE, which readers of UserComment take for no text.
-    """
-    description += b"\0"
-    padding = b"\0" * (len(description) % 2)
-    sub_ifd = 8 + 2 + 2 * 12 + 4
-    data = sub_ifd + 2 + 12 + 4
-    after = data + len(description + padding)
-    parts = [
-        b"Exif\0\0MM",
-        struct.pack(">HI", 42, 8),
-        struct.pack(">H", 2),
-        struct.pack(">HHII", IMAGE_DESCRIPTION, ASCII, len(description), data),
-        struct.pack(">HHII", EXIF_IFD, LONG, 1, sub_ifd),
-        struct.pack(">I", 0),
-        struct.pack(">H", 1),
-        struct.pack(">HHII", USER_COMMENT, UNDEFINED, len(comment), after),
-        struct.pack(">I", 0),
-        description + padding,
-        comment,
-    ]
-    return b"".join(parts)
+def exif(description: str, comment: bytes) -> bytes:
+    """Return an EXIF block with an ImageDescription, in ASCII, and a UserComment."""
+    tags = Image.Exif()
+    tags[ExifTags.Base.ImageDescription] = description
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    # Pillow gives the comment the type BYTE, which readers of UserComment take for no text.
+    as_byte, as_undefined = (struct.pack(">HH", ExifTags.Base.UserComment, type) for type in (1, 7))
+    return tags.tobytes().replace(as_byte, as_undefined, 1)
 
 
 def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
-    """The options with which `Image.save` writes a record into a file.
+    """Return the options with which `Image.save` writes a record into a file.
 
     A PNG has the chunks `parameters` and `v-diffusion`. A JPEG or WebP has the parameters in EXIF's
     UserComment and, in its ImageDescription, a JSON object whose one key is `v-diffusion`.
@@ -132,7 +110,7 @@ def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
         format: "PNG", "JPEG" or "WEBP".
 
     Raises:
-        MetadataError: it is too long for the format.
+        ValueError: it is too long for the format.
     """
     # JSON in ASCII: no reader can get its encoding wrong, and no byte from a shell is lost.
     if format == "PNG":
@@ -141,17 +119,17 @@ def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
         chunks.add_text(PROGRAM, json.dumps(record))
         return {"pnginfo": chunks}
     comment = b"UNICODE\0" + infotext(record).encode("utf-16-be")
-    block = exif(json.dumps({PROGRAM: record}).encode(), comment)
+    block = exif(json.dumps({PROGRAM: record}), comment)
     if format == "JPEG" and len(block) > EXIF_LIMIT:
-        raise MetadataError(
+        raise ValueError(
             "the prompts are too long for a JPEG's metadata; "
             "shorten them, write .png or .webp, or leave the metadata out with --no-metadata"
         )
     return {"exif": block}
 
 
-def cut_short(content: bytes, format: str | None) -> bool:
-    """Whether the end of a file is missing where Pillow wouldn't miss it.
+def is_cut_short(content: bytes, format: str | None) -> bool:
+    """Return True if the end of a file is missing where Pillow wouldn't miss it.
 
     Something more after the end is no fault.
     """
@@ -164,35 +142,41 @@ def cut_short(content: bytes, format: str | None) -> bool:
     return False
 
 
-def decode(content: bytes) -> Image.Image | None:
-    """The image in a file's bytes, loaded, or None if it is damaged, truncated or no image."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.verify()  # a PNG's checksums, which loading passes over
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return None if cut_short(content, image.format) else image
-    except Exception:  # of damaged data Pillow's decoders raise nearly anything
-        return None
+def whole_image(content: bytes) -> Image.Image:
+    """Return the image in a file's bytes, loaded, as it is stored.
+
+    Raises:
+        ValueError: it is no image, or is damaged, truncated or too large.
+    """
+    with said_in_words(content):
+        open_image(content).verify()  # a PNG's checksums, which loading ignores
+        image = open_image(content)
+        image.load()
+        if is_cut_short(content, image.format):
+            raise ValueError("its end is missing")
+    return image
 
 
 def record_in(image: Image.Image) -> dict[str, Any] | None:
-    """The record that came with a loaded image, None if there is none."""
+    """Return the record that came with a loaded image, None if there is none."""
     try:
         if image.format == "PNG":
             found = json.loads(image.info[PROGRAM])
         else:
-            found = json.loads(image.getexif()[IMAGE_DESCRIPTION])[PROGRAM]
+            found = json.loads(image.getexif()[ExifTags.Base.ImageDescription])[PROGRAM]
     except Exception:  # the file may be anyone's, with anything in these places
         return None
     return found if isinstance(found, dict) else None
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The record in a finished file, None if it has none or is not whole.
+    """Return the record in a finished file, None if it has none or is not whole.
 
     Raises:
         OSError: the file can't be read.
     """
-    image = decode(read_file(path))
-    return None if image is None else record_in(image)
+    content = read_file(path)
+    try:
+        return record_in(whole_image(content))
+    except ValueError:
+        return None

@@ -1,100 +1,162 @@
-"""From the pattern of `--output` to the images' paths."""
+"""Names of image files: from the pattern of `--output` to the path of each image."""
 
 import errno
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import Formatter
+from urllib.parse import unquote, urlsplit
 
+from ..job.job import Job
+from ..job.values import PROMPTS_FIRST
 from ..shell.console import printable
-from ..shell.errors import RunError, UserError
+from ..shell.errors import UserError
 from ..shell.paths import expand_user
 
 PATTERN = "out_{i:05}.png"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-# What to say where an option that can stand alone was given what looks like a prompt.
-PROMPTS_FIRST = "a prompt stands before the options, or behind --"
 LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels, of the formats that have a limit
-PREVIEW = ".preview.png"  # behind an image's name
-# What a whole number can have after its colon. Two digits of width are enough, and no more keep a
-# mistyped one from filling the memory.
-SPEC = re.compile(r"(.?[<>=^])?[-+ ]?#?0?\d{0,2}[,_]?[bdoxX]?")
+PREVIEW = ".preview.png"  # appended to an image's name
+# Formats of a whole number that never give two numbers one text, as "0<3" would give 1 and 10.
+# Two digits of width keep a mistyped one from filling the memory.
+SPEC = re.compile(r"(0?[>=]|[^0-9A-Za-z/][<>=^])?[-+ ]?#?0?\d{0,2}[,_]?[bdoxX]?")
+LONGEST_LABEL = 100  # bytes, of the 255 that file systems allow a name
+NO_PROMPT = "no_prompt"
 
 
-class OutputError(Exception):
-    """An image's file can't be had or used. Its text is the whole message, one line."""
+def bad_pattern(pattern: str, why: str, option: str = "--output") -> UserError:
+    """Return the error that says why a name or a pattern of names can't be used."""
+    return UserError(f"{option}: {printable(pattern)}: {why}")
 
 
-class BadOutput(OutputError, UserError):
-    """What the user asked for can't be done: known before anything is sampled."""
+def check_pattern(pattern: str, n: int) -> None:
+    """Check the fields of a pattern for n images, before any of them has a name.
 
-
-class WriteFailed(OutputError, RunError):
-    """A file couldn't be written while running."""
-
-
-def bad_pattern(pattern: str, why: str, option: str = "--output") -> BadOutput:
-    return BadOutput(f"{option}: {printable(pattern)}: {why}")
-
-
-def check_fields(pattern: str) -> None:
-    """Raises BadOutput unless the pattern has `paths`' fields alone, with sound formats."""
+    Raises:
+        UserError: a field or its format is unknown, or n > 1 and neither {i} nor {seed} tells the
+            images apart.
+    """
     try:
         fields = list(Formatter().parse(pattern))
     except ValueError:
-        raise bad_pattern(
-            pattern, "a brace has no counterpart; for a brace itself write {{ or }}"
-        ) from None
+        why = "unmatched brace; write {{ or }} for a literal one"
+        raise bad_pattern(pattern, why) from None
     for _, name, spec, conversion in fields:
-        if name is None or spec is None:  # text and no field
+        if name is None or spec is None:  # text without a field
             continue
         if name == "prompt" and not (spec or conversion):
             continue
+        if name == "prompt":
+            raise bad_pattern(pattern, "{prompt} takes no format; write {prompt}")
         if name not in ("i", "seed"):
-            none = f"there is no field {{{name}}}, only {{i}}, {{seed}} and {{prompt}}"
-            raise bad_pattern(pattern, "{prompt} has no formats" if name == "prompt" else none)
-        if conversion or not SPEC.fullmatch(spec):
-            tail = f"!{conversion}" * bool(conversion) + f":{spec}" * bool(spec)
-            raise bad_pattern(
-                pattern,
-                f"{tail!r} is no format of a whole number; write {{{name}}} or {{{name}:05}}",
-            )
+            why = f"there is no field {{{name}}}; use {{i}}, {{seed}} or {{prompt}}"
+            raise bad_pattern(pattern, why)
         try:
+            if conversion or not SPEC.fullmatch(spec):
+                raise ValueError
             format(0, spec)
-        except ValueError as error:
-            raise bad_pattern(pattern, f"{{{name}:{spec}}}: {str(error).rstrip('.')}") from None
+        except ValueError:
+            tail = f"!{conversion}" * bool(conversion) + f":{spec}" * bool(spec)
+            why = f"{tail!r} can't format a whole number; write {{{name}}} or {{{name}:05}}"
+            raise bad_pattern(pattern, why) from None
+    # Normalised, since the field of "{i}/../x.png" tells nothing apart.
+    names = {name for _, name, _, _ in Formatter().parse(os.path.normpath(pattern))}
+    if n > 1 and names.isdisjoint(("i", "seed")):
+        why = f"all {n} images would have this name; put {{i}} or {{seed}} in it"
+        raise bad_pattern(pattern, why)
+
+
+def path_of(pattern: str, *, i: int, seed: int, prompt: str) -> Path:
+    """Return where one image goes.
+
+    Args:
+        pattern: a path with the fields {i}, {seed} and {prompt}, which `check_pattern` accepts. The
+            first two can have a format, as in {i:05}.
+        i: the image's number in the run, from 0.
+        seed: its own seed.
+        prompt: the label of its prompts, as `label` returns it.
+
+    Raises:
+        UserError: no image can have the name.
+    """
+    name = pattern.format(i=i, seed=seed, prompt=prompt)
+    check_name(pattern, name)
+    return expand_user(name)
+
+
+class Names:
+    """The names of a run's images, so that no two orders write to one file.
+
+    Within an order {i} or {seed} gives each image a name of its own. So an order is compared with
+    the earlier ones alone, and its names are listed only when another order comes.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # of the earlier orders' images, by real path
+        self._latest: Iterable[tuple[str, int]] = ()
+
+    def add(self, pattern: str, *, n: int, first: int, seed: int, prompt: str) -> None:
+        """Check the names of an order's images and remember them.
+
+        Args:
+            n: how many images there are; their numbers rise from `first`, their seeds from `seed`.
+
+        Raises:
+            UserError: the pattern is malformed, no image can have the name, or an image of an
+                earlier order has it. Nothing is remembered then.
+        """
+        check_pattern(pattern, n)
+
+        def path(k: int) -> Path:
+            return path_of(pattern, i=first + k, seed=seed + k, prompt=prompt)
+
+        self._numbers.update(self._latest)
+        self._latest = ()
+        for k in range(n if self._numbers else 1):
+            other = self._numbers.get(os.path.realpath(path(k)))
+            if other is not None:
+                why = f"images {other} and {first + k} would both be {printable(path(k))}"
+                raise bad_pattern(pattern, f"{why}; put {{i}} or {{seed}} in it")
+        self._latest = ((os.path.realpath(path(k)), first + k) for k in range(n))
 
 
 def check_name(pattern: str, name: str, option: str = "--output") -> None:
-    """Raises BadOutput unless an image can have this name, as far as the name itself tells."""
+    """Check a name as far as it tells by itself that no image can have it.
 
-    def bad(why: str) -> BadOutput:
+    Raises:
+        UserError: no image can.
+    """
+
+    def bad(why: str) -> UserError:
         return bad_pattern(pattern, why, option)
 
     if not name:
-        raise bad("the name is empty")
+        raise bad(f"the name is empty; give one such as {PATTERN}")
     if "\0" in name:
-        raise bad("there is a NUL character in it")
+        raise bad("no file name can have a NUL character; remove it")
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
-        raise bad("there is a character in it that no file's name can have") from None
+        raise bad("it has a character that no file name can have; remove it") from None
     path = Path(name)
     if name.endswith("/"):
-        raise bad(f"{printable(name)} is a folder; name the files in it: {path / PATTERN}")
+        raise bad(f"{printable(name)} is a folder; name a file in it: {path / PATTERN}")
     if path.name.lower() in FORMATS:
-        raise bad(f"the name before {path.name} is empty")
+        raise bad(f"there is no name before {path.name}; give one such as {PATTERN}")
     if path.suffix.lower() not in FORMATS:
+        *others, last = FORMATS
         prompt = f"; {PROMPTS_FIRST}" if option == "--grid" else ""
-        raise bad(f"its end says no format; there are {', '.join(FORMATS)}{prompt}")
+        why = f"the suffix names no image format; use {', '.join(others)} or {last}"
+        raise bad(why + prompt)
     if path.name.endswith(PREVIEW):
-        raise bad(f"names that end in {PREVIEW} are those of previews; give another name")
+        raise bad(f"names that end in {PREVIEW} are reserved for previews; give another name")
 
 
 def check_sides(pattern: str, size: tuple[int, int], option: str = "--output") -> None:
-    """Raises BadOutput where the format of a name has no pictures of such a size."""
+    """Raise a UserError if the format that a name stands for has no pictures of such a size."""
     format = FORMATS.get(Path(pattern).suffix.lower(), "")
     if max(size) > (most := LONGEST_SIDES.get(format, max(size))):
         why = f"a {format} picture has at most {most} pixels a side; write a .png"
@@ -102,23 +164,36 @@ def check_sides(pattern: str, size: tuple[int, int], option: str = "--output") -
 
 
 def check_place(pattern: str, path: Path, option: str = "--output") -> None:
-    """Raises BadOutput where something is at the path that no image may be written over."""
+    """Raise a UserError if there is something at the path that no image may replace."""
     try:
         os.stat(path)
     except OSError as error:
         if error.errno == errno.ELOOP:
             why = f"{printable(path)} is a link that leads back to itself; remove it"
             raise bad_pattern(pattern, why, option) from None
-    # Of os.path, whose answers about a name that is too long are no exceptions.
+    # Of os.path, which raises nothing for a name that is too long.
     if os.path.isdir(path):
-        why = f"{printable(path)} is a folder; name the files in it: {path / PATTERN}"
+        why = f"{printable(path)} is a folder; name a file in it: {path / PATTERN}"
         raise bad_pattern(pattern, why, option)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise bad_pattern(pattern, f"{printable(path)} is no ordinary file", option)
+        why = f"{printable(path)} is not a regular file; give another name"
+        raise bad_pattern(pattern, why, option)
+
+
+def check_file(option: str, name: str) -> Path:
+    """Return the path of an option that names one image.
+
+    Raises:
+        UserError: no image can be written there.
+    """
+    check_name(name, name, option)
+    path = expand_user(name)
+    check_place(name, path, option)
+    return path
 
 
 def identities(path: str | Path) -> frozenset[object]:
-    """What a file is known by, under whatever name: two paths of one file have one in common."""
+    """Return what a file is known by: two paths of one file have a member in common."""
     found: list[object] = [os.path.realpath(path)]
     with suppress(OSError, ValueError):  # it isn't there
         status = os.stat(path)
@@ -127,69 +202,39 @@ def identities(path: str | Path) -> frozenset[object]:
 
 
 def all_identities(paths: Iterable[str | Path]) -> frozenset[object]:
-    """What any of these files is known by."""
+    """Return what any of these files is known by."""
     return frozenset().union(*map(identities, paths))
 
 
-def check_file(option: str, name: str) -> Path:
-    """The path of an option that names one image.
-
-    Raises:
-        BadOutput: no image can be written under this name.
-    """
-    check_name(name, name, option)
-    path = expand_user(name)
-    check_place(name, path, option)
-    return path
-
-
 def preview_of(path: Path) -> Path:
-    """Where an image is to be seen while it is drawn."""
+    """Return where an image is shown while it is drawn."""
     return path.with_name(path.name + PREVIEW)
 
 
-def paths(
-    pattern: str,
-    n: int,
-    seed: int,
-    first: int = 0,
-    taken: dict[str, int] | None = None,
-    prompt: str = "",
-) -> list[Path]:
-    """Where the images go: [n].
+def slug(text: str) -> str:
+    """Return a text as letters, digits and single underscores, cut to `LONGEST_LABEL` bytes.
 
-    Args:
-        pattern: a path with the fields {i}, which counts the images of a run, {seed} and {prompt}.
-            The former two can have a format, as in {i:05}.
-        n: the number of images.
-        seed: the first image's seed; the others have the seeds after it.
-        first: the first image's number.
-        taken: the real paths of the run's images before these, and their numbers; these are added.
-        prompt: what stands for {prompt}.
-
-    Raises:
-        BadOutput: the pattern is malformed, it names a folder or no format, or two images would be
-            one file. Nothing is added then.
+    A text with neither letters nor digits becomes the numbers of its characters.
     """
-    check_fields(pattern)
-    taken = {} if taken is None else taken
-    found: dict[str, int] = {}
-    folders: dict[Path, str] = {}
-    result = []
-    for i in range(first, first + n):
-        name = pattern.format(i=i, seed=seed + i - first, prompt=prompt)
-        check_name(pattern, name)
-        path = expand_user(name)
-        if path.parent not in folders:
-            folders[path.parent] = os.path.realpath(path.parent)
-        real = os.path.join(folders[path.parent], path.name)
-        other = taken.get(real, found.setdefault(real, i))
-        if other != i:
-            raise bad_pattern(
-                pattern,
-                f"images {other} and {i} would both be {printable(path)}; "
-                "put {i} or {seed} in it",
-            )
-        result.append(path)
-    taken |= found
-    return result
+    plain = unicodedata.normalize("NFC", text)
+    safe = re.sub(r"[\W_]+", "_", plain).strip("_")
+    safe = safe or "_".join(f"{ord(c):x}" for c in plain)
+    return safe.encode()[:LONGEST_LABEL].decode(errors="ignore").rstrip("_")
+
+
+def stem_of_image(image: str) -> str:
+    """Return the name of an image prompt's file, without anything secret in its address."""
+    if "://" not in image:
+        return PurePath(image).stem
+    try:
+        parts = urlsplit(image)
+    except ValueError:  # malformed, which is told when it is opened
+        return NO_PROMPT
+    return PurePath(unquote(parts.path)).stem or str(parts.hostname)
+
+
+def label(job: Job) -> str:
+    """Return what stands for {prompt}: the texts, or without any the image prompts' names."""
+    words = [prompt.text for prompt in job.prompts]
+    words = words or [stem_of_image(prompt.text) for prompt in job.images]
+    return slug("_".join(words)) if words else NO_PROMPT

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
-from ..images.names import WriteFailed, preview_of
+from ..images.names import preview_of
+from ..images.output import WriteFailed
 
 if TYPE_CHECKING:
     from torch import Tensor

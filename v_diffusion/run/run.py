@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
-from ..images.names import WriteFailed, bad_pattern
+from ..images.names import bad_pattern
+from ..images.output import WriteFailed
 from ..images.record import Sources, record
 from ..shell.console import log, print_line, printable
 from ..shell.errors import NoDevice, RunError, UserError
@@ -210,7 +211,7 @@ class Run:
         """Return the pictures of a batch, None for one that came out broken.
 
         Args:
-            stack: closes the previews.
+            stack: closes previews and locks.
         """
         studio, jobs = self.studio(), [task.job for task in batch]
         preview: Callable[[dict[str, Any]], object] | None = None
@@ -226,8 +227,10 @@ class Run:
                 preview(info)
 
         studio.load(jobs[0])
-        self.tell_once(f"Using device: {studio.device}", log.info)
         clean_up_on_interrupt()
+        stack.callback(self.destinations.release)
+        self.destinations.lock(batch, keep_first=not self.request.lines)
+        self.tell_once(f"Using device: {studio.device}", log.info)
         if self.output.metadata:  # hashed while the first is drawn
             self.hashes.start(studio.files(jobs[0]))
         inputs = [task.order.inputs for task in batch]
@@ -252,7 +255,6 @@ class Run:
                     except (UserError, RunError) as error:
                         for task in batch:
                             self.refuse(task.order.line, error, own=True)
-                self.destinations.release()
 
     def go(self) -> None:
         """Draw everything.
@@ -263,8 +265,6 @@ class Run:
         grid = self.output.grid
         if grid is not None:
             output.prepare([grid])
-            if self.rank.reports:
-                self.destinations.keep(grid)
         self.draw_all(self.rank.share(in_batches(self.tasks(), self.execution.batch_size)))
         incomplete = wait_for_all(self.rank, bool(self.refused))
         if self.refused and self.reports_refused:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images.label import label_for
-from ..images.series import Series, Taken
+from ..images.names import Names, path_of
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
 from .request import BadLine, Order
@@ -35,17 +34,17 @@ class Task:
         return self.order.job.with_seed(self.seed)
 
 
-def of_order(order: Order, first: int, taken: Taken) -> Iterator[Task]:
-    """Yield the pictures of an order, whose first has the number `first` in the run.
+def of_order(order: Order, first: int, names: Names) -> Iterator[Task]:
+    """Yield the pictures of an order, numbered from `first`.
 
     Raises:
-        UserError: a file can't have its name. Of few pictures before there is any.
+        UserError: its files can't have their names; raised before the first picture.
     """
-    label = label_for(order.output, order.job)
-    places = taken.places(order.output, order.n, order.job.seed, first, label)
+    seed = order.job.seed
+    names.add(order.output, n=order.n, first=first, seed=seed, prompt=order.label)
     for k in range(order.n):
-        path = taken.check(places, first + k) if isinstance(places, Series) else places[k]
-        yield Task(order, order.job.seed + k, path, first + k)
+        path = path_of(order.output, i=first + k, seed=seed + k, prompt=order.label)
+        yield Task(order, seed + k, path, first + k)
 
 
 def tasks_of(
@@ -59,7 +58,7 @@ def tasks_of(
     Args:
         refuse: called with the line of an order that can't be, and the reason.
     """
-    taken = Taken()
+    names = Names()
     first = 0
     for order in orders:
         if order is None:
@@ -69,7 +68,7 @@ def tasks_of(
             first += 1
         else:
             try:
-                yield from of_order(order, first, taken)
+                yield from of_order(order, first, names)
             except UserError as error:
                 refuse(order.line, error)
             first += order.n
