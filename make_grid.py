@@ -20,10 +20,10 @@ import sys
 from pathlib import Path
 
 from v_diffusion.images.names import all_identities, bad_pattern, check_file, identities
+from v_diffusion.shell.addresses import without_secrets
 from v_diffusion.shell.console import Parser, add_version, print_line, printable
 from v_diffusion.shell.paths import expand_user
 from v_diffusion.shell.program import MANY, whole_number
-from v_diffusion.shell.secrets import without_secrets
 
 
 def file(text: str) -> Path:

@@ -21,7 +21,7 @@ from diffusion import noise, sampling
 from diffusion.models import blocks
 from v_diffusion.compute import memory
 from v_diffusion.compute.kept import keep_nothing
-from v_diffusion.shell.threads import SPINS, wait_briefly
+from v_diffusion.shell.program import SPINS, wait_briefly
 from v_diffusion.studio.models import load_model
 
 from . import Files, plain

@@ -9,11 +9,18 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from ..shell.addresses import PATIENCE, AddressError, Patience, check_scheme, fetch, is_address
+from ..shell.addresses import (
+    PATIENCE,
+    AddressError,
+    Patience,
+    check_scheme,
+    fetch,
+    is_address,
+    without_secrets,
+)
 from ..shell.console import one_line, printable
 from ..shell.paths import local
 from ..shell.reading import read_file
-from ..shell.secrets import without_secrets
 
 ALL_16_BITS = 65535
 TURNS = {  # what undoes each EXIF orientation

@@ -11,7 +11,7 @@ from typing import Any
 from ..job.job import UNSAID, Job, JobError
 from ..job.prompt import Subject, write_prompt
 from ..job.script import CLIP_SAMPLE, SCRIPTS
-from ..shell.secrets import without_secrets
+from ..shell.addresses import without_secrets
 from ..version import __version__
 
 PROGRAM = "v-diffusion"

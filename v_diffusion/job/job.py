@@ -13,8 +13,8 @@ from typing import Any
 
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
+from ..shell.addresses import scrubbed, without_secrets
 from ..shell.program import UserError
-from ..shell.secrets import scrubbed, without_secrets
 from ..weights import store
 from .limits import LARGEST, NUMBERS, SIDE
 from .prompt import parse_prompt, write_prompt
