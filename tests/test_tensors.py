@@ -73,8 +73,8 @@ class Writer(nn.Module):
         self.training = state[1]
 
 
-DAMAGED = "damaged, or not a checkpoint; fetch or copy it again"
-PAGE = "a web page (HTML), not a checkpoint; fetch it again"
+DAMAGED = "damaged, or not a checkpoint"
+PAGE = "a web page (HTML), not a checkpoint"
 
 
 def saved(data, legacy: bool = False) -> bytes:

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,7 +53,7 @@ class AddressError(OSError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for an address, in seconds.
+    """Time-outs for an address, in seconds.
 
     Args:
         connect: for a connection.
@@ -146,6 +145,8 @@ def network_error(error: Exception, patience: Patience) -> AddressError:
 
 def check_status(response: Any, accepted: Collection[int]) -> None:
     """Raise AddressError for an answer whose status is not one of the accepted."""
+    from http import HTTPStatus
+
     status = response.status_code
     if status not in accepted:
         # The standard's words for the status: the server's own could be anything.

@@ -1,4 +1,4 @@
-"""What the programs say: paths on stdout, all else on stderr, in lines that a terminal can show.
+"""Output of the programs: paths on stdout, all else on stderr, in lines that a terminal can show.
 
 Progress and warnings go to the logger `v_diffusion`, which a library user can silence or redirect.
 A program shows them on stderr, after `log_to_stderr`.

@@ -19,7 +19,7 @@ class CheckpointError(ProgramError, RuntimeError):
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a file of weights.
+    """The facts about a file of weights.
 
     Args:
         name: what the user calls it.

@@ -1,4 +1,4 @@
-"""`python -m v_diffusion.weights`: what weights there are, fetched and verified by name.
+"""List, fetch, verify and convert files of weights: `python -m v_diffusion.weights`.
 
 For machines whose compute nodes have no network: fetch on one that has, verify where it runs.
 """

@@ -103,7 +103,7 @@ def attempt(url: str, partial: Path, size: int | None, label: str) -> None:
         save_body(response, partial, start, total, label)
 
 
-def download(url: str, partial: Path, size: int | None = None, label: str = "") -> None:
+def download(url: str, partial: Path, size: int | None, label: str) -> None:
     """Bring a partial file to its full length.
 
     Args:
@@ -120,7 +120,6 @@ def download(url: str, partial: Path, size: int | None = None, label: str = "") 
     from urllib3.exceptions import HTTPError, MaxRetryError
     from urllib3.util import Retry
 
-    label = label or partial.name
     retry = patient = Retry(TRIES - 1, backoff_factor=FIRST_WAIT)
     longest = length(partial)
     begun = False

@@ -140,7 +140,7 @@ def fetch_from(url: str, card: Card, path: Path) -> None:
     log.info(f"fetching {card.file}{size} from {url}")
     while True:
         begun_before = length(partial) > 0
-        download(url, partial, card.bytes, label=card.file)
+        download(url, partial, card.bytes, card.file)
         wrong = mismatch(card, partial)
         if wrong is None:
             return publish(partial, path)

@@ -60,7 +60,7 @@ def load(path: Path, torchscript: bool = False) -> Any:
         with open(path, "rb") as file:
             head = file.read(1024)
         if PAGE.match(head):
-            raise CheckpointError(f"{name}: a web page (HTML), not a checkpoint; fetch it again")
+            raise CheckpointError(f"{name}: a web page (HTML), not a checkpoint")
         if SAFE.match(head):
             from safetensors.torch import load_file
 
@@ -84,9 +84,7 @@ def load(path: Path, torchscript: bool = False) -> Any:
             ) from None
         if isinstance(error, OSError) and error.strerror:
             raise CheckpointError(f"{name}: {error.strerror}") from None
-        raise CheckpointError(
-            f"{name}: damaged, or not a checkpoint; fetch or copy it again"
-        ) from None
+        raise CheckpointError(f"{name}: damaged, or not a checkpoint") from None
 
 
 def unwrapped(data: Any) -> tuple[Any, list[str]]:
