@@ -3,27 +3,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-if __name__ == "__main__":  # Ctrl-C is quiet from here on
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-from v_diffusion.shell import program as shell
-
-if __name__ == "__main__":
-    shell.begin("make_grid.py", ["PIL"])
-
 import argparse
 import re
 import sys
 from pathlib import Path
 
+from v_diffusion.shell import program
+
+if __name__ == "__main__":  # before imports that take time
+    program.begin("make_grid.py", ["PIL"])
+
 from v_diffusion.images.names import all_identities, bad_pattern, check_file, identities
 from v_diffusion.job.values import COUNT
+from v_diffusion.shell.addresses import without_secrets
 from v_diffusion.shell.console import Parser, add_version, print_line, printable
 from v_diffusion.shell.paths import expand_user
-from v_diffusion.shell.secrets import without_secrets
 
 
 def file(text: str) -> Path:
@@ -66,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         contact_sheet.write_sheet(args.images, path, args.nrow)
         print_line(path)
 
-    return shell.exit_status(parser.prog, make)
+    return program.exit_status(parser.prog, make)
 
 
 if __name__ == "__main__":
-    sys.exit(shell.end(main()))
+    sys.exit(program.end(main()))

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from v_diffusion.shell.threads import ROUNDS, SPINS
+from v_diffusion.shell.program import ROUNDS, SPINS
 
 from . import ROOT, Files
 

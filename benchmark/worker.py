@@ -19,7 +19,7 @@ from torch import Tensor
 from CLIP import guidance
 from diffusion import noise, sampling
 from v_diffusion.compute import memory
-from v_diffusion.shell.threads import SPINS, wait_briefly
+from v_diffusion.shell.program import SPINS, wait_briefly
 from v_diffusion.studio.models import Models, load_clip, load_model, prepare
 
 from . import Files, plain

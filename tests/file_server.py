@@ -22,35 +22,28 @@ class Served:
 
     Args:
         content: its bytes.
-        etag, last_modified: its validators.
         ranges: whether Range is honoured.
-        if_range: whether If-Range is.
         statuses: answered to the first requests, in place of the file.
         cut_every: the connection is closed after so many bytes of a body.
         stall_after: nothing more is sent after so many bytes of a body.
         pause: seconds between pieces of `piece` bytes.
         declared: the length to declare, if not the true one. With 0 none is declared.
-        total: the total that a Content-Range declares, if not the true one.
         content_type: as it says.
         authorization: what a request has to say, or it is refused with 401.
-        requests: what was asked: the Range and If-Range headers of each request.
+        requests: what was asked: the Range header of each request.
     """
 
     content: bytes
-    etag: str | None = '"1"'
-    last_modified: str | None = None
     ranges: bool = True
-    if_range: bool = True
     statuses: list[int] = field(default_factory=list)
     cut_every: int | None = None
     stall_after: int | None = None
     pause: float = 0.0
     piece: int = 1 << 16
     declared: int | None = None
-    total: int | None = None
     content_type: str = "application/octet-stream"
     authorization: str | None = None
-    requests: list[tuple[str | None, str | None]] = field(default_factory=list)
+    requests: list[str | None] = field(default_factory=list)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -61,28 +54,24 @@ class Handler(BaseHTTPRequestHandler):
         served = self.files.get(self.path)
         if served is None:
             return self.refuse(404)
-        asked, condition = self.headers["Range"], self.headers["If-Range"]
-        served.requests.append((asked, condition))
+        asked = self.headers["Range"]
+        served.requests.append(asked)
         if served.authorization not in (None, self.headers["Authorization"]):
             return self.refuse(401)
         if served.statuses:
             return self.refuse(served.statuses.pop(0))
         start, size = 0, len(served.content)
-        same = condition is None or condition == served.etag or not served.if_range
-        if asked and served.ranges and same:
+        if asked and served.ranges:
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
             if start >= size:
                 return self.refuse(416)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{served.total or size}")
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         else:
             self.send_response(200)
         if served.declared != 0:
             self.send_header("Content-Length", str((served.declared or size) - start))
         self.send_header("Content-Type", served.content_type)
-        for name, value in (("ETag", served.etag), ("Last-Modified", served.last_modified)):
-            if value:
-                self.send_header(name, value)
         self.end_headers()
         self.send_body(served, served.content[start:])
 

@@ -1,30 +1,31 @@
 import json
+import logging
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
+from collections import namedtuple
 
 import pytest
 import torch
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, serve, sha256, wait_until
-from safetensors import SafetensorError
 
-from v_diffusion.weights import command, convert, store
-from v_diffusion.weights.partial import length
+from v_diffusion.shell import console
+from v_diffusion.weights import cards, command, store
+from v_diffusion.weights.download import length
 
 TARGET = "/proc/x.safetensors"  # where nobody can write
 # The command on another folder of checkpoints.
 MAIN = """
 import sys
+from collections import namedtuple
 from pathlib import Path
-from checkpoints import store
+from v_diffusion.weights import cards, command, store
 store.FOLDER = Path(sys.argv[1])
-store.CARDS = store.FOLDER / "cards.json"
-from v_diffusion.weights.command import main
-sys.exit(main(sys.argv[2:], "python -m v_diffusion.weights"))
+cards.CARDS = store.FOLDER / "cards.json"
+sys.argv[1:] = sys.argv[2:]
+sys.exit(command.command("python -m v_diffusion.weights"))
 """
 
 
@@ -35,24 +36,24 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     cache.mkdir()
     common = {"sha256": sha256(CONTENT), "bytes": 100_000, "urls": []}
-    cards = {
+    known = {
         "net": {"kind": "diffusion", "file": "net.pth", "shipped": False} | common,
         "small": {"kind": "diffusion", "file": "small.pth", "shipped": True} | common,
         "ViT": {"kind": "clip", "file": "ViT.pt", "shipped": False} | common,
     }
-    (folder / "cards.json").write_text(json.dumps(cards))
+    (folder / "cards.json").write_text(json.dumps(known))
     (folder / "small.pth").write_bytes(CONTENT)
     (cache / "ViT.pt").write_bytes(CONTENT)
     monkeypatch.setattr(store, "FOLDER", folder)
-    monkeypatch.setattr(store, "CARDS", folder / "cards.json")
+    monkeypatch.setattr(cards, "CARDS", folder / "cards.json")
     monkeypatch.setattr(store, "CLIP_CACHE", cache)
     return folder
 
 
 def set_urls(name: str, *urls: str) -> None:
-    cards = json.loads(store.CARDS.read_text())
-    cards[name]["urls"] = urls
-    store.CARDS.write_text(json.dumps(cards))
+    known = json.loads(cards.CARDS.read_text())
+    known[name]["urls"] = urls
+    cards.CARDS.write_text(json.dumps(known))
 
 
 @pytest.mark.parametrize("argv", [[], ["list"]])
@@ -83,10 +84,10 @@ def test_the_list_marks_what_is_not_the_right_file(home, capsys, monkeypatch):
     (home / "small.pth").write_bytes(CONTENT[::-1])  # of the right size
     wrong = {"net": "not the right file", "small": "shipped, not the right file"}
     assert listed(capsys) == wrong | {"ViT": ""}
-    cards = json.loads(store.CARDS.read_text())
+    known = json.loads(cards.CARDS.read_text())
     for size, expected in ((80_000, "not the right file"), (99_000, "")):
-        cards["net"].update(bytes=None, approximate_bytes=size)
-        store.CARDS.write_text(json.dumps(cards))
+        known["net"].update(bytes=None, approximate_bytes=size)
+        cards.CARDS.write_text(json.dumps(known))
         # A large file is not read for a list.
         monkeypatch.setattr(command, "QUICK", 10)
         assert listed(capsys)["net"] == expected
@@ -105,9 +106,9 @@ def test_each_option_takes_the_names_that_the_list_says():
 @pytest.mark.parametrize(
     "source, target, status, message",
     [
-        ("a.pth", "b.txt", 2, "b.txt: its end says no format; there are .safetensors, .pth, .pt"),
+        ("a.pth", "b.txt", 2, "b.txt: the name has to end with .safetensors, .pth or .pt"),
         ("a.pth", "a.pth", 2, "a.pth is there already; remove it, or give another name"),
-        ("none.pth", "b.pth", 2, "none.pth is not a file; name one of weights"),
+        ("none.pth", "b.pth", 2, "none.pth is not a file; name a file of weights"),
         ("a.pth", "none/b.pth", 2, "none is not a folder; make it, or name another"),
         ("a.pth", "b.pth", 2, "a.pth"),
     ],
@@ -123,17 +124,13 @@ def test_what_can_not_be_converted(tmp_path, monkeypatch, capsys, source, target
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_no_room_for_what_is_converted(tmp_path, monkeypatch, capsys, suffix):
-    """However a format tells of it, the disk is full."""
     source, target = tmp_path / "a.pth", tmp_path / f"b{suffix}"
     torch.save({"x": torch.zeros(1000)}, source)
 
-    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        raise (SafetensorError if suffix == ".safetensors" else RuntimeError)("unexpected pos 64")
-
-    monkeypatch.setitem(convert.FORMATS, suffix, full)
-    monkeypatch.setattr(convert.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    usage = namedtuple("usage", "total used free")(0, 0, 100)
+    monkeypatch.setattr("v_diffusion.weights.download.shutil.disk_usage", lambda folder: usage)
     assert command.main(["convert", str(source), str(target)], "checkpoints") == 1
-    said = f"checkpoints: can't write {target}: No space left on device\n"
+    said = f"checkpoints: can't write {target}: it needs 4.0 kB more and 100 bytes are free\n"
     assert capsys.readouterr() == ("", said)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
@@ -150,7 +147,17 @@ def test_what_can_not_be_written_is_told_before_torch_is_there(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_fetch_prints_paths(home, capsys):
+@pytest.fixture
+def progress():
+    """Messages go to stderr, as in a program."""
+    console.log_to_stderr()
+    yield
+    console.log.handlers.clear()
+    console.log.propagate = True
+    console.log.setLevel(logging.NOTSET)
+
+
+def test_fetch_prints_paths(home, capsys, progress):
     with serve(net=Served(CONTENT)) as url:
         set_urls("net", url + "net")
         assert command.main(["fetch", "ViT", "net"]) == 0
@@ -166,8 +173,11 @@ def test_fetch_goes_on_after_a_failure(home, capsys):
         assert command.main(["fetch", "net", "small"]) == 1
     out, err = capsys.readouterr()
     assert out == f"{home}/small.pth\n"
-    assert err.count("\n") == 1 and f"can't be fetched from {url}net (404 Not Found)" in err
-    assert "--model small works without it" in err
+    assert (
+        err.count("\n") == 1
+        and f"can't fetch net.pth: {url}net: the server answers 404 (Not Found); " in err
+    )
+    assert "use --model small, which needs no download" in err
 
 
 def test_verify(home, capsys):
@@ -192,9 +202,9 @@ def test_verify_of_a_named_file_that_is_not_here(home, capsys):
 
 
 def test_verify_of_a_file_without_a_record(home, capsys):
-    cards = json.loads(store.CARDS.read_text())
-    cards["small"]["sha256"] = None
-    store.CARDS.write_text(json.dumps(cards))
+    known = json.loads(cards.CARDS.read_text())
+    known["small"]["sha256"] = None
+    cards.CARDS.write_text(json.dumps(known))
     assert command.main(["verify", "small"]) == 0
     assert capsys.readouterr() == (f"small: {home}/small.pth is not on record\n", "")
 

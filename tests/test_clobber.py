@@ -13,7 +13,7 @@ from conftest import DATA, ROOT
 from PIL import Image
 
 from v_diffusion.run.destinations import Locks, sweep_locks
-from v_diffusion.shell.program import RunError
+from v_diffusion.shell.errors import RunError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
 INIT = DATA / "later" / "init.png"

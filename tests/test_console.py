@@ -7,6 +7,8 @@ import script
 from conftest import run_python
 
 from v_diffusion.shell import console
+from v_diffusion.shell.errors import NoDevice, OutputClosed, RunError
+from v_diffusion.shell.program import exit_status
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 CLEAR = "\x1b[2J\x9b2J\u202e"
@@ -28,6 +30,53 @@ def test_control_characters_are_escaped(text, expected, capsys):
     if text.isprintable():
         console.note(text)
         assert capsys.readouterr() == ("", expected + "\n")
+
+
+LIBRARY = """
+import logging
+from v_diffusion.shell.console import log
+log.info("fetching")
+log.warning("waiting")
+logging.getLogger("v_diffusion").setLevel(logging.ERROR)
+log.warning("again")
+"""
+PROGRAM = """
+from v_diffusion.shell import console, program
+program.begin("x", [])
+for quiet in (False, True):
+    console.set_quiet(quiet)
+    console.log.info("fetching \\x1b")
+    console.log.warning("waiting")
+"""
+
+
+def test_a_library_says_as_much_as_python_does_by_default(tmp_path):
+    done = run_python("-c", LIBRARY, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("", "waiting\n")
+
+
+def test_a_program_shows_progress_unless_it_is_quiet(tmp_path):
+    done = run_python("-c", PROGRAM, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("", "fetching \\x1b\nwaiting\nwaiting\n")
+
+
+@pytest.mark.parametrize(
+    "error, status", [(NoDevice("no GPU"), 2), (RunError("full"), 1), (OutputClosed("shut"), 1)]
+)
+def test_an_error_is_one_line_and_a_status(capsys, error, status):
+    def fail() -> None:
+        raise error
+
+    assert exit_status("x.py", fail) == status
+    assert capsys.readouterr() == ("", f"x.py: {error}\n")
+
+
+def test_options_are_not_abbreviated(capsys):
+    parser = console.Parser(prog="x.py")
+    parser.add_argument("--steps")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--step", "1"])
+    assert capsys.readouterr().err == "x.py: unrecognized arguments: --step 1\n"
 
 
 def test_a_path_on_stdout_is_as_it_is(capsys):

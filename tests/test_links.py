@@ -18,7 +18,7 @@ from v_diffusion.images.output import (
     sweep,
     write,
 )
-from v_diffusion.shell.program import UserError
+from v_diffusion.shell.errors import UserError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 LONGEST = {  # of 255 bytes

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from v_diffusion.images import names as naming
 from v_diffusion.images.names import SPEC, Names, check_pattern, label, path_of, slug
-from v_diffusion.shell.program import UserError
+from v_diffusion.shell.errors import UserError
 
 MANY = 10**7
 CLASH = "put {i} or {seed} in it"

@@ -16,7 +16,7 @@ from records import RECORD as OTHER
 from v_diffusion.images import metadata, output
 from v_diffusion.images.names import FORMATS
 from v_diffusion.images.output import WriteFailed
-from v_diffusion.shell.program import UserError
+from v_diffusion.shell.errors import UserError
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(LEVELS)

@@ -17,16 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import urllib3
 from conftest import ROOT
-from file_server import Served, serve, wait_until
+from file_server import Served, serve
 from PIL import Image, ImageCms
 
 from v_diffusion.images import contact_sheet, metadata
 from v_diffusion.images import decode as pictures
 from v_diffusion.images.decode import PictureError, open_picture, resize_and_center_crop
 from v_diffusion.shell.addresses import AddressError, Patience, fetch
-from v_diffusion.shell.program import UserError
+from v_diffusion.shell.errors import UserError
 
 IMPATIENT = Patience(connect=1.0, read=1.5, total=3.0)
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -502,22 +501,17 @@ def test_bad_answers(status, expected):
 
 def test_a_server_that_says_nothing():
     with serve(a=Served(PICTURE, stall_after=50)) as url:
-        assert (
-            why(url + "a", again=True)
-            == "can't be fetched: nothing came for 1.5 s; try again later"
-        )
+        assert why(url + "a", again=True) == "nothing came for 1.5 s; try again later"
 
 
 def test_a_body_that_dribbles():
     with serve(a=Served(PICTURE, piece=1, pause=0.02)) as url:
-        assert why(url + "a", again=True) == "it has not come within 3 s"
-        if hasattr(urllib3.HTTPResponse, "read1"):  # else only whole chunks can be waited for
-            wait_until(lambda: "fetch" not in {thread.name for thread in threading.enumerate()})
+        assert why(url + "a", again=True) == "it has not come within 3 s; try again later"
 
 
 def test_a_connection_that_breaks():
     with serve(a=Served(PICTURE, cut_every=100)) as url:
-        assert why(url + "a", again=True) == "the connection broke before the end; try again"
+        assert why(url + "a", again=True) == "the connection broke before the end; try again later"
 
 
 TOO_LONG = "it is longer than 64 MiB; use a smaller picture, or save it and name the file"
@@ -588,8 +582,8 @@ def test_ten_redirects_are_followed_and_no_more(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with redirects() as url:
         assert np.array_equal(open_picture(url + "10", IMPATIENT)[0], LEVELS)
-        assert why(url + "11") == "it redirects more than 10 times"
-        assert why(url) == "it redirects more than 10 times"
+        assert why(url + "11") == "it redirects more than 10 times; check the address"
+        assert why(url) == "it redirects more than 10 times; check the address"
 
 
 def test_the_body_of_a_redirect_is_not_read(monkeypatch):
@@ -606,13 +600,13 @@ def test_the_limit_holds_for_what_is_compressed(monkeypatch):
         with pytest.raises(AddressError, match="longer than 100000 bytes"):
             fetch(url + "0", 100_000)
     with redirects(body=PICTURE, encoding="gzip") as url:
-        said = "the server packs what it sends, and it can't be unpacked"
+        said = "the server's compressed answer can't be unpacked; try again later"
         assert why(url + "0", again=True) == said
 
 
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1/x.png", "S3://bucket/x.png"])
 def test_other_addresses(address):
-    said = "of addresses only file, HTTP and HTTPS ones are opened; save it and name the file"
+    said = "only http, https and file addresses can be opened; save it and name the file"
     assert why(address) == said
 
 
@@ -636,21 +630,6 @@ def listening(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
             thread.join()
 
 
-def test_headers_that_dribble(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    ended = threading.Event()
-
-    def dribble(connection: socket.socket) -> None:
-        with connection:
-            connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not ended.wait(0.05):
-                connection.sendall(b"a: b\r\n")
-
-    with listening(dribble) as url:
-        assert why(url, again=True) == "it has not come within 3 s"
-        ended.set()
-
-
 def test_something_that_does_not_speak_http(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -661,7 +640,7 @@ def test_something_that_does_not_speak_http(monkeypatch):
 
     with listening(answer) as url:
         assert (
-            why(url, again=True) == "can't be fetched: 220 mail.example ?[31mESMTP; try again later"
+            why(url, again=True) == "220 mail.example ?[31mESMTP; check the address and the network"
         )
 
 
@@ -669,7 +648,7 @@ def test_something_that_does_not_speak_http(monkeypatch):
 def test_no_connection_comes_about(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with listening(None) as url:
-        expected = "can't be fetched: no connection within 1 s; check the address and the network"
+        expected = "no connection within 1 s; check the address and the network"
         assert why(url, again=True) == expected
 
 
@@ -678,7 +657,7 @@ def test_nobody_listens(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.png"
-        expected = "can't be fetched: Connection refused; check the address and the network"
+        expected = "Connection refused; check the address and the network"
         assert why(url, again=True) == expected
 
 
@@ -688,29 +667,15 @@ def test_an_unknown_host(monkeypatch):
 
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    expected = "can't be fetched: Name or service not known; check the address and the network"
+    expected = "Name or service not known; check the address and the network"
     assert why("http://nobody.invalid/a.png", again=True) == expected
-
-
-def test_a_look_up_that_hangs(monkeypatch):
-    ended = threading.Event()
-
-    def look_up(*_: object) -> None:
-        ended.wait(10)
-        raise socket.gaierror(socket.EAI_AGAIN, "Try again")
-
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    assert why("http://slow.invalid/a.png", again=True) == "it has not come within 3 s"
-    ended.set()
 
 
 @pytest.mark.parametrize(
     "address", ["http://", "http:///a.png", "http://[::1/a", "http://a:99999/", "https://.a/"]
 )
 def test_addresses_that_are_none(address):
-    text = why(address)
-    assert text.startswith("can't be fetched: ") and text.endswith("; check the address")
+    assert why(address).endswith("; check the address")
 
 
 # What callers rely on

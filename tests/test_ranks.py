@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from v_diffusion.run.ranks import Rank, this_rank
-from v_diffusion.shell.program import UserError
+from v_diffusion.shell.errors import UserError
 
 SCRIPT = ROOT / "clip_sample.py"
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "5")

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, files, serve, sha256
 
-from v_diffusion.weights import store
-from v_diffusion.weights.store import CheckpointError
+from v_diffusion.weights import cards, store
+from v_diffusion.weights.cards import CheckpointError
 
 
 @pytest.fixture
@@ -19,7 +19,8 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "cards.json").write_bytes(store.CARDS.read_bytes())
     monkeypatch.setattr(store, "FOLDER", folder)
-    monkeypatch.setattr(store, "CARDS", folder / "cards.json")
+    for module in (cards, store):
+        monkeypatch.setattr(module, "CARDS", folder / "cards.json")
     return folder
 
 
@@ -73,7 +74,7 @@ def test_a_lock_keeps_another_process_out_and_leaves_nothing(tmp_path, monkeypat
             said.append(text)
             other.communicate("\n")  # only now it lets go
 
-        monkeypatch.setattr(store, "note", note)
+        monkeypatch.setattr(store.log, "warning", note)
         with store.locked(path, "waiting"):
             assert said == ["waiting"] and other.returncode == 0 and files(tmp_path) == ["lock"]
     assert files(tmp_path) == []
@@ -113,10 +114,10 @@ def test_without_a_network_there_is_one_message(home, tmp_path, monkeypatch, cap
     with pytest.raises(CheckpointError) as failure:
         store.obtain("ViT-B/16", folders=[tmp_path / "cache"])
     assert str(failure.value) == (
-        f"ViT-B-16.pt is not in {home}, {tmp_path}/cache and can't be fetched from "
-        f"{address}/a.pt (Connection refused), {address}/b.pt (Connection refused); its SHA-256 is "
-        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f; "
-        "--model emoji_64 works without it"
+        f"can't fetch ViT-B-16.pt: {address}/a.pt: Connection refused; {address}/b.pt: Connection "
+        "refused; try again later, put the file with SHA-256 "
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f into "
+        f"{home} yourself, or use --model emoji_64, which needs no download"
     )
     assert capsys.readouterr() == ("", "")
     assert files(home) == ["cards.json"]

@@ -96,7 +96,7 @@ def test_what_goes_wrong(studio, tmp_path):
     broken = tmp_path / "broken.pth"
     broken.write_text("")
     for option in ("checkpoint", "clip_checkpoint"):
-        with pytest.raises(UserError, match="broken.pth: the file is empty"):
+        with pytest.raises(UserError, match="broken.pth: damaged, or not a checkpoint"):
             studio.draw(Job("a", **{option: str(broken)}, **QUICK))
     with pytest.raises(TypeError, match=r"draw takes a Job, as in .*, not 'fox'"):
         studio.draw("fox")

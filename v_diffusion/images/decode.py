@@ -11,15 +11,22 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..shell.addresses import PATIENCE, AddressError, Patience, check_scheme, fetch, is_address
+from ..shell.addresses import (
+    PATIENCE,
+    AddressError,
+    Patience,
+    check_scheme,
+    fetch,
+    is_address,
+    without_secrets,
+)
 from ..shell.console import one_line, printable
 from ..shell.paths import local
 from ..shell.reading import read_file
-from ..shell.secrets import without_secrets
 
 # The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
 # signature. Not EPS or WMF, which Pillow has other programs draw.
-FORMATS = "PNG JPEG GIF BMP PPM WEBP TIFF AVIF JPEG2000 ICO TGA".split()
+READ_FORMATS = "PNG JPEG GIF BMP PPM WEBP TIFF AVIF JPEG2000 ICO TGA".split()
 ALL_16_BITS = 65535
 LARGEST_SCALED = 4  # times the side that is needed
 
@@ -63,8 +70,8 @@ def not_an_image(content: bytes) -> str:
 
 
 def open_image(content: bytes) -> ImageFile.ImageFile:
-    """Open an image as Pillow does, in one of `FORMATS`."""
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    """Open an image as Pillow does, in one of `READ_FORMATS`."""
+    return Image.open(io.BytesIO(content), formats=READ_FORMATS)
 
 
 @contextmanager
@@ -151,7 +158,7 @@ def decode(content: bytes) -> Image.Image:
     """Return the upright RGB picture in a file's bytes. Of an animation it is the first frame.
 
     Raises:
-        ValueError: it is no image in one of `FORMATS`, or is truncated, damaged or too large.
+        ValueError: it is no image in one of `READ_FORMATS`, or is truncated, damaged or too large.
     """
     with said_in_words(content), open_image(content) as image:
         image.load()

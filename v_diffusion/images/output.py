@@ -3,10 +3,7 @@
 import errno
 import io
 import os
-import platform
-import re
-import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,86 +12,10 @@ from PIL import Image
 
 from ..shell.console import printable
 from ..shell.errors import RunError, UserError
+from ..shell.writing import draft_of, followed, sweep, write_whole
 from .metadata import embedding, record_in, whole_image
 from .names import FORMATS, preview_of
 from .record import difference
-
-# Several machines may write to one folder, and a process is alive only where it runs.
-MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
-DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
-LONGEST = 200  # bytes of a name to which a draft's can add its own
-
-
-def stem_of(name: str) -> str:
-    """Return what drafts have of a file's name: a long one would grow too long."""
-    coded = os.fsencode(name)
-    return name if len(coded) <= LONGEST else f"{zlib.crc32(coded):08x}"
-
-
-def draft_of(path: Path, pid: int) -> Path:
-    """Return where a process of this machine writes a file before it gets its name."""
-    return path.with_name(f".{stem_of(path.name)}.{MACHINE}.{pid}.partial")
-
-
-def followed(path: Path) -> Path:
-    """Return the path, or the path of the file that it stands for as a symbolic link."""
-    return Path(os.path.realpath(path)) if os.path.islink(path) else path
-
-
-def is_alive(pid: int) -> bool:
-    """Return False if no process has this number."""
-    if os.name != "posix":
-        return True  # there is no harmless signal to ask with
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it is someone else's
-        pass
-    return True
-
-
-def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
-    """Remove the drafts of files of these names that killed processes of this machine have left.
-
-    Args:
-        others: also drafts of other names that are known to be this machine's.
-
-    Raises:
-        OSError: the folder can't be listed.
-    """
-    names = {stem_of(name) for name in names}
-    for entry in os.listdir(folder):
-        draft = entry.endswith(".partial") and DRAFT.fullmatch(entry)
-        if not draft or draft[2] not in (None, MACHINE):
-            continue
-        if draft[1] not in names and not (others and draft[2]):
-            continue
-        pid = int(draft[3])
-        if pid == os.getpid() or not is_alive(pid):
-            with suppress(OSError):  # another process may have been faster
-                os.unlink(folder / entry)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it into it.
-
-    Raises:
-        OSError: it can't be written. What was at the path before is as it was.
-    """
-    draft = draft_of(path, os.getpid())
-    try:
-        with open(draft, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-
-# What follows knows images.
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
@@ -150,7 +71,7 @@ def prepare(paths: Iterable[Path]) -> None:
             sweep(folder, names, others=True)
             longest = folder / max(sorted(names), key=lambda name: len(os.fsencode(name)))
             check_length(longest)
-            draft = draft_of(longest, os.getpid())  # permission bits don't say what root may do
+            draft = draft_of(longest)  # permission bits don't say what root may do
             try:
                 open(draft, "xb").close()
             finally:

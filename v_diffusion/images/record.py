@@ -13,7 +13,7 @@ from ..job.job import DEFAULT, Job, JobError
 from ..job.options import job_options
 from ..job.prompt import Prompt
 from ..job.script import CLIP_SAMPLE, SCRIPTS
-from ..shell.secrets import without_secrets
+from ..shell.addresses import without_secrets
 from ..version import __version__
 
 if TYPE_CHECKING:

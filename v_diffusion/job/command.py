@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
-from ..shell.secrets import without_secrets
-from ..weights import store
+from ..shell.addresses import without_secrets
+from ..weights.cards import cards
 from .options import DEFAULT_GUIDE, job_options
 from .prompt import Prompt, write_prompt
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS
@@ -38,7 +38,7 @@ def quoted(word: str) -> str:
 
 def command_of(job: Job) -> str:
     """Return the line that draws this picture. Secrets in addresses are left out of it."""
-    script, card = SCRIPTS[job.script], store.cards()[job.model]
+    script, card = SCRIPTS[job.script], cards()[job.model]
     rows = job_options(script)
     usual = {"size": (card.side, card.side), "clip": card.clip or DEFAULT_GUIDE}
     line = [f"./{job.script}.py", "--model", job.model, "--steps", str(job.steps)]

@@ -11,9 +11,9 @@ from typing import Any
 
 from diffusion.methods import STOCHASTIC, TAKES_ETA
 
+from ..shell.addresses import scrubbed
 from ..shell.errors import UserError
-from ..shell.secrets import scrubbed
-from ..weights import store
+from ..weights.cards import Card, cards
 from .options import DEFAULT_GUIDE, Option, job_options, not_available
 from .prompt import Prompt, parse_prompt
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
@@ -145,7 +145,7 @@ def validated(job: Job) -> dict[str, Any]:
         **{row.name: checked(row, given[row.name], script) for row in simple},
     }
     values["model"] = values["model"] or script.defaults["model"]
-    card = store.cards()[values["model"]]
+    card = cards()[values["model"]]
     values["size"] = size_of(given["size"], card)
     values["method"], values["eta"] = sampler_of(values["method"], values["eta"], script, card)
     for name, row in rows.items():
@@ -204,7 +204,7 @@ def prompts_of(name: str, value: object, script: Script) -> tuple[Prompt, ...]:
 
 
 def sampler_of(
-    method: str | None, eta: float | None, script: Script, card: store.Card
+    method: str | None, eta: float | None, script: Script, card: Card
 ) -> tuple[str, float]:
     """Return the method and its eta. Where neither script nor job names a method it is DDPM if eta
     is 1, else DDIM.
@@ -222,7 +222,7 @@ def sampler_of(
     return method, eta
 
 
-def size_of(size: object, card: store.Card) -> tuple[int, int]:
+def size_of(size: object, card: Card) -> tuple[int, int]:
     """Return width and height, by default those that the model was trained with."""
     if size is None:
         return card.side, card.side
@@ -242,20 +242,20 @@ def size_of(size: object, card: store.Card) -> tuple[int, int]:
     return width, height
 
 
-def clip_of(clip: str | None, card: store.Card) -> str:
+def clip_of(clip: str | None, card: Card) -> str:
     """Return the name of the CLIP that embeds the prompts."""
     if card.clip:
         if clip not in (None, card.clip):
             text = f"{card.name} takes embeddings of {card.clip} only; leave --clip out"
             raise JobError(f"--clip: {text}")
         return card.clip
-    known = [name for name, other in store.cards().items() if other.kind == "clip"]
+    known = [name for name, other in cards().items() if other.kind == "clip"]
     if clip is not None and clip not in known:
         raise JobError(f"--clip: {clip!r} is not a CLIP; use one of {', '.join(known)}")
     return clip or DEFAULT_GUIDE
 
 
-def guidance_of(values: Mapping[str, Any], script: Script, card: store.Card) -> float:
+def guidance_of(values: Mapping[str, Any], script: Script, card: Card) -> float:
     """Return the scale of CLIP's guidance, after a look at the prompts' weights."""
     weights = [prompt.weight for prompt in (*values["prompts"], *values["images"])]
     if any(abs(weight) > LARGEST for weight in [*weights, sum(weights)]):

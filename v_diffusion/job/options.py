@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..weights import store
+from ..weights.cards import cards
 from .script import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS, Script
 from .values import COUNT, SIDE, Range, device, preview_interval, seed, text
 
@@ -28,8 +28,8 @@ PICTURE, GUIDANCE, RUN, EXECUTION, MESSAGES = (
 
 def guides(script: Script) -> list[str]:
     """Return the names of the CLIPs that are not made for one model alone."""
-    cards = store.cards()
-    return [name for name, card in cards.items() if card.kind == "clip" and not card.shipped]
+    known = cards()
+    return [name for name, card in known.items() if card.kind == "clip" and not card.shipped]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Option:
         if default is CARD:
             found: dict[str, list[str]] = {}
             for model in script.models():
-                value = store.cards()[model].sampling[self.name]
+                value = cards()[model].sampling[self.name]
                 found.setdefault(f"{value:g}", []).append(model)
             usual = max(found, key=lambda value: len(found[value]))
             others = [f"{', '.join(found[one])}: {one}" for one in found if one != usual]

@@ -9,7 +9,7 @@ from typing import Any
 from diffusion import get_models
 from diffusion.methods import METHODS, STOCHASTIC
 
-from ..weights import store
+from ..weights.cards import cards
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Script:
         """Return the models that it can use: without CLIP's guidance a model has to be able to draw
         both with an embedding and without one.
         """
-        cards = store.cards()
-        return [name for name in get_models() if self is CLIP_SAMPLE or cards[name].unprompted]
+        known = cards()
+        return [name for name in get_models() if self is CLIP_SAMPLE or known[name].unprompted]
 
     def methods(self) -> list[str]:
         """Return the samplers that it can use: a sampler that adds noise can't be reversed."""

@@ -13,6 +13,7 @@ from ..images import output
 from ..images.names import FORMATS, all_identities, bad_pattern, check_place, identities
 from ..shell.console import printable
 from ..shell.errors import RunError
+from ..shell.writing import followed, stem_of
 from .tasks import Task
 
 MOST_FOLDERS = 4096  # that are remembered as prepared
@@ -23,7 +24,7 @@ PATIENCE = 0.5  # seconds for which another process may hold a lock to sweep it
 def lock_of(path: Path) -> Path:
     """Return the lock file of an image, which is one file for all the image's names."""
     place = Path(os.path.realpath(path))
-    return place.with_name(f".{output.stem_of(place.stem)}{place.suffix}.lock")
+    return place.with_name(f".{stem_of(place.stem)}{place.suffix}.lock")
 
 
 def discard(lock: FileLock) -> None:
@@ -125,7 +126,7 @@ class Destinations:
         """
         for task in tasks:
             check_place(task.order.output, task.path)
-        where = [output.followed(task.path) for task in tasks]
+        where = [followed(task.path) for task in tasks]
         output.prepare(path for path in where if path.parent not in self._prepared)
         for path in where:
             output.check_length(path)

@@ -14,7 +14,7 @@ from ..images import output
 from ..images.names import bad_pattern
 from ..images.output import WriteFailed
 from ..images.record import Sources, record
-from ..shell.console import log, print_line, printable
+from ..shell.console import listed, log, print_line, printable
 from ..shell.errors import NoDevice, RunError, UserError
 from ..shell.program import clean_up_on_interrupt
 from ..studio.files import Hashes, check_files
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..studio.studio import Studio
 
 PART = 1024  # pictures that are checked before the first of them is drawn
-SHOWN = 5  # lines that a message names
 
 
 class Run:
@@ -268,9 +267,7 @@ class Run:
         self.draw_all(self.rank.share(in_batches(self.tasks(), self.execution.batch_size)))
         incomplete = wait_for_all(self.rank, bool(self.refused))
         if self.refused and self.reports_refused:
-            names = list(self.refused)
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            text = f"not drawn: {', '.join(names[:SHOWN])}{more}"
+            text = f"not drawn: {listed(list(self.refused))}"
             # A failure may not happen again; a mistake will.
             raise RunError(text) if any(self.refused.values()) else UserError(text)
         if grid is not None and self.rank.reports and not incomplete:

@@ -1,1 +1,1 @@
-"""What meets a terminal, a path or an address."""
+"""The edge of the programs: terminals, paths, addresses, files read and written."""

@@ -1,4 +1,4 @@
-"""What a user means by a file's name."""
+"""Paths as a user writes them: `~`, and `file://` addresses."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,13 @@ FILE = "file://"
 
 
 def expand_user(path: str | Path) -> Path:
-    """The path with a home folder for `~` or `~user`, which a shell leaves alone in quotes."""
+    """Return a path with `~` or `~user`, which a shell leaves alone in quotes, expanded."""
     return Path(os.path.expanduser(path))  # without an exception where nobody knows the home
 
 
 def local(name: str | Path) -> Path:
-    """The path of a local file that is named by a path, or by a `file://` address of this machine.
-
-    An address of another machine is taken for a path, which there will not be.
+    """Return the path of a local file that is named by a path, or by a `file://` address of this
+    machine. An address of another machine is taken for a path, which will not exist.
     """
     text = str(name)
     if text[: len(FILE)].lower() == FILE:

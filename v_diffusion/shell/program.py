@@ -1,87 +1,45 @@
-"""How the programs talk to a shell: numbers in range, one line for a mistake, exit statuses.
+"""A program from its first line to its exit status: streams, signals, errors.
 
 0 is success, 1 a failure while running, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM,
 129 SIGHUP.
 """
 
-import argparse
-import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
-from .console import OutputClosed, leave, note, open_streams, require
-from .threads import wait_briefly
+from .console import leave, log_to_stderr, note, open_streams, require
+from .errors import ProgramError
 
 INTERRUPTED = 128 + signal.SIGINT
 ENDS = ("SIGTERM", "SIGHUP")  # the latter not everywhere
 MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
-MANY = 2**63 - 1  # the upper end of a number that has no limit of ours
+# GCC's OpenMP runtime, which PyTorch computes with on Linux, lets a thread that has nothing to do
+# turn in a circle for some milliseconds, in case that work comes. Where another program wants the
+# processor too, those that wait take it from those that work: everything is ten times as slow. So
+# many rounds, some ten microseconds, are enough for what comes at once.
+SPINS = "GOMP_SPINCOUNT"
+ROUNDS = 2000
 
 
-class UserError(Exception):
-    """A mistake of the person at the shell: what is wrong and what to do, in one line."""
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let the threads of this process and of those that it starts wait less busily for work.
 
-
-class NoDevice(UserError):
-    """The device that the whole run is to draw on isn't there."""
-
-
-class RunError(Exception):
-    """A failure while running: what went wrong and what would help, in one line."""
-
-
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: whole numbers from low to high."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is not None and value > high == MANY:
-            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {high}")
-        if value is None or not low <= value <= high:
-            limits = f"from {low} to {high}" if high != MANY else f"of at least {low}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
-        return value
-
-    return parse
-
-
-def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: finite numbers from low to high."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if math.isinf(value) and "inf" not in text.lower() and math.isinf(high):
-            largest = f"{sys.float_info.max:.2g}"
-            raise argparse.ArgumentTypeError(f"{text!r} is too large; the largest is {largest}")
-        if not (math.isfinite(value) and low <= value <= high):
-            limits = f"number from {low:g} to {high:g}" if math.isfinite(high) else "finite number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {limits}")
-        return value
-
-    return parse
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names in a row, no more than so many of them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    It counts only before PyTorch is imported, and only where the user has not decided otherwise.
+    """
+    if SPINS not in environment and "OMP_WAIT_POLICY" not in environment:
+        environment[SPINS] = str(ROUNDS)
 
 
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:
-    """The first thing that a program does: its streams are open, Ctrl-C is quiet, and what it needs
-    is there.
+    """Start a program: its streams are open, Ctrl-C is quiet, messages go to stderr, and the
+    modules that it needs are there.
     """
     open_streams()
+    log_to_stderr()
     signal.signal(signal.SIGINT, leave_at_once)
     try:
         os.getcwd()
@@ -97,31 +55,29 @@ def begin(program: str, modules: Sequence[str] = MODULES) -> None:
 
 
 def end(status: int) -> int:
-    """The last thing that a program does, with its exit status."""
+    """End a program: return its exit status, and ignore Ctrl-C from here on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end can't be interrupted quietly
     return status
 
 
 def leave_at_once(*_: object) -> NoReturn:
-    """A handler of Ctrl-C for while nothing is open: no import can catch it or report it."""
+    """Handle Ctrl-C while nothing is open: no import can catch it or report it."""
     os._exit(INTERRUPTED)
 
 
 def leave_at_last(*_: object) -> NoReturn:
-    """The handler of a second Ctrl-C, which doesn't wait for what the first one ends."""
+    """Handle a second Ctrl-C, which doesn't wait for what the first one ends."""
     os._exit(INTERRUPTED)
 
 
 def interrupt(*_: object) -> NoReturn:
-    """A handler of Ctrl-C for while files are written: what is half done is cleaned up."""
+    """Handle Ctrl-C while files are written: what is half done is cleaned up."""
     signal.signal(signal.SIGINT, leave_at_last)
     raise KeyboardInterrupt
 
 
 def terminate(number: int, *_: object) -> NoReturn:
-    """A handler of SIGTERM and SIGHUP for while files are written: the same clean-up, with their
-    own status.
-    """
+    """Handle SIGTERM and SIGHUP while files are written: the same clean-up, their own status."""
     # A closed terminal's comes from the kernel and from the shell; the second ends no clean-up.
     again = signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN
     signal.signal(number, again)
@@ -129,7 +85,7 @@ def terminate(number: int, *_: object) -> NoReturn:
 
 
 def clean_up_on_interrupt() -> None:
-    """Goes over from `leave_at_once` to `interrupt`, if the program has set the former."""
+    """Go over from `leave_at_once` to `interrupt`, if the program has set the former."""
     if signal.getsignal(signal.SIGINT) is leave_at_once:
         signal.signal(signal.SIGINT, interrupt)
         for name in ENDS:
@@ -139,19 +95,20 @@ def clean_up_on_interrupt() -> None:
                 signal.signal(number, terminate)
 
 
-def exit_status(program: str, run: Callable[[], None]) -> int:
-    """Runs the program, tells what went wrong in one line on stderr, and gives the exit status.
+def exit_status(program: str, run: Callable[[], int | None]) -> int:
+    """Run a program, report what went wrong in one line on stderr, and return the exit status.
 
     An exception that nobody expected comes through: its traceback is what a bug report needs.
+
+    Args:
+        program: its name, for the message.
+        run: the program. It may return a status of its own.
     """
     try:
-        run()
-    except UserError as error:
+        return run() or 0
+    except ProgramError as error:
         note(f"{program}: {error}")
-        return 2
-    except (RunError, OutputClosed) as error:
-        note(f"{program}: {error}")
-        return 1
+        return error.status
     except BrokenPipeError:
         leave(sys.stdout)
         return 1
@@ -162,4 +119,3 @@ def exit_status(program: str, run: Callable[[], None]) -> int:
         if signal.getsignal(signal.SIGINT) is leave_at_last:
             return INTERRUPTED
         raise
-    return 0

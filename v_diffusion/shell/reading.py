@@ -1,4 +1,4 @@
-"""What a local file holds, for reading: a path can lead to what never ends, too."""
+"""Local files, read within limits: a path can also lead to a pipe or a device without an end."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ CHUNK = 1 << 16
 
 
 def size_of(limit: int) -> str:
-    """A limit in words."""
+    """Return a limit of bytes in words."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
         if limit >= size:
             return f"{limit / size:g} {unit}"
@@ -22,11 +22,12 @@ def size_of(limit: int) -> str:
 
 
 def too_long(limit: int) -> OSError:
+    """Return the error of a file that is longer than its limit."""
     return OSError(errno.EFBIG, f"it is longer than {size_of(limit)}")
 
 
 def read_pipe(pipe: int, limit: int, seconds: float) -> bytes:
-    """All that comes through a pipe that doesn't block, from its first writer to its last.
+    """Return all that comes through a non-blocking pipe, from its first writer to its last.
 
     Raises:
         OSError: it is too long or too slow.
@@ -51,7 +52,7 @@ def read_file(
     pipe_limit: int = PIPE_LIMIT,
     seconds: float = PIPE_SECONDS,
 ) -> bytes:
-    """The content of an ordinary file or a pipe, such as a shell's `<(...)` names.
+    """Return the content of an ordinary file or a pipe, such as a shell's `<(...)` names.
 
     Args:
         limit, pipe_limit: how many bytes there may be.

@@ -1,1 +1,1 @@
-"""The weights: which files there are, where they come from, and how they are read."""
+"""Weights: which files there are, where they come from, and how they are read."""

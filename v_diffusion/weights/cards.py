@@ -1,5 +1,72 @@
-"""Cards."""
+"""The files of weights that there are: a card for each, as checkpoints/cards.json has it."""
 
-from .store import CheckpointError
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-__all__ = ["CheckpointError"]
+from ..shell.errors import ProgramError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT = (PACKAGE.parent / "pyproject.toml").is_file()  # else a package that was installed
+FOLDER = (PACKAGE.parent if CHECKOUT else PACKAGE) / "checkpoints"  # what is shipped
+CARDS = FOLDER / "cards.json"
+
+
+class CheckpointError(ProgramError, RuntimeError):
+    """A file of weights can't be had or used. Its text is the whole message to the user."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts about a file of weights.
+
+    Args:
+        name: what the user calls it.
+        kind: "diffusion" or "clip".
+        file: its file name.
+        sha256: None for a shipped file that is not on record yet.
+        bytes: its exact size, None where that isn't known.
+        approximate_bytes: about its size, where the exact one isn't known.
+        urls: its addresses, in the order to try.
+        shipped: whether it is part of the repository.
+        clip: of a diffusion model, the card of the CLIP that it is conditioned on.
+        side: of a diffusion model, the width and height of its pictures.
+        multiple: what other widths and heights have to be a multiple of.
+        unprompted: of one that takes an embedding, whether it can draw without: all zeros.
+        sampling: of a diffusion model, the defaults of the sampling script's options.
+        vocabulary: of a diffusion model, the file that lists what it has learned by words.
+        memory: the bytes that one more takes on a CPU: of a diffusion model a `picture`, and one
+            that is `guided`, without its cutouts; of a CLIP a `cutout`. `python -m benchmark
+            memory` measures them.
+    """
+
+    name: str
+    kind: str
+    file: str
+    sha256: str | None
+    bytes: int | None
+    urls: tuple[str, ...]
+    shipped: bool
+    approximate_bytes: int | None = None
+    clip: str | None = None
+    side: int = 0
+    multiple: int = 1
+    unprompted: bool = False
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    vocabulary: str | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int | None:
+        """The exact size in bytes, else the approximate one."""
+        return self.bytes or self.approximate_bytes
+
+
+def cards() -> dict[str, Card]:
+    """Return the cards by name."""
+    data = json.loads(CARDS.read_text("utf-8"))
+    return {
+        name: Card(**{**card, "name": name, "urls": tuple(card["urls"])})
+        for name, card in data.items()
+    }

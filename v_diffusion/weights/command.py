@@ -1,48 +1,41 @@
-"""`python -m v_diffusion.weights`: what weights there are, fetched and verified by name.
+"""List, fetch, verify and convert files of weights: `python -m v_diffusion.weights`.
 
 For machines whose compute nodes have no network: fetch on one that has, verify where it runs.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..shell.console import (
-    OutputClosed,
-    Parser,
-    add_version,
-    leave,
-    note,
-    open_streams,
-    print_line,
-    printable,
-    require,
-)
+from ..shell import program
+from ..shell.console import Parser, add_version, note, print_line, printable, require
 from ..shell.paths import expand_user
 from . import store
+from .cards import Card, CheckpointError, cards
 from .download import human_size
-from .store import Card, CheckpointError
 
 QUICK = 2**29  # bytes: what is larger is not hashed for a list, that is for verify
 NEARLY = 0.1  # by which a published file's size may be off where the exact one isn't known
 WRONG = "not the right file"
-LIST = "what there is, what takes its name, and where it is on disk (the default)"
+NAME = "v-diffusion-checkpoints"
 
 
 def card_name(text: str) -> str:
-    known = store.cards()
+    """Check the name of a card, for argparse."""
+    known = cards()
     if text not in known:
         raise argparse.ArgumentTypeError(f"no checkpoint {text!r}: there are {', '.join(known)}")
     return text
 
 
-def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
-    parser = Parser(prog=prog, description="The weights on this disk.")
+def build_parser(prog: str | None) -> Parser:
+    """Return the parser of the command line, with the program's name in the messages."""
+    parser = Parser(prog=prog, description="List, fetch, verify and convert files of weights.")
     add_version(parser)
-    parser.set_defaults(program=parser.prog)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("list", help=LIST)
+    commands.add_parser(
+        "list", help="name, option, size and place of every file of weights (the default)"
+    )
     fetch = commands.add_parser("fetch", help="fetch what is not on disk, and print each path")
     fetch.add_argument("names", nargs="+", metavar="NAME", type=card_name)
     verify = commands.add_parser("verify", help="check the SHA-256 of what is on disk")
@@ -50,25 +43,25 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     change = commands.add_parser("convert", help="write a file's tensors in another format")
     change.add_argument("source", metavar="A", type=expand_user, help="a .pth, .pt or .safetensors")
     change.add_argument(
-        "target", metavar="B", type=expand_user, help="likewise; its suffix is the format"
+        "target", metavar="B", type=expand_user, help="the new file, whose suffix is its format"
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def folders(card: Card) -> list[Path]:
-    """Where a file may be, besides checkpoints/."""
+    """Return where a file may be, besides checkpoints/."""
     return [expand_user(store.CLIP_CACHE)] if card.kind == "clip" else []
 
 
 def option(card: Card) -> str:
-    """The option that takes the card's name."""
+    """Return the option that takes the card's name."""
     if card.kind == "diffusion":
         return "--model"
     return "" if card.shipped else "--clip"  # that one comes with its model
 
 
 def is_wrong(card: Card, path: Path) -> bool:
-    """Whether a file is not the card's, by its size, and if it is not large by its hash."""
+    """Return whether a file is not the card's, by its size, and if it is not large by its hash."""
     try:
         size = path.stat().st_size
         if card.bytes is None and card.approximate_bytes is not None:
@@ -83,7 +76,7 @@ def is_wrong(card: Card, path: Path) -> bool:
 
 
 def row(card: Card) -> tuple[str, str, str, str, str]:
-    """A card's line in the table."""
+    """Return a card's line in the table."""
     path = store.locate(card, folders(card))
     if path:
         size = human_size(path.stat().st_size)
@@ -93,20 +86,21 @@ def row(card: Card) -> tuple[str, str, str, str, str]:
     return card.name, option(card), size, printable(path or "not here"), ", ".join(marks)
 
 
-def show_list() -> int:
-    rows = [("name", "option", "size", "where", ""), *map(row, store.cards().values())]
+def show_list() -> None:
+    """Print the table."""
+    rows = [("name", "option", "size", "where", ""), *map(row, cards().values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, taken_by, size, where, marks in rows:
         line = f"{name:{widths[0]}}  {taken_by:{widths[1]}}  {size:>{widths[2]}}  "
         print_line(f"{line}{where:{widths[3]}}  {marks}".rstrip())
-    return 0
 
 
 def fetch(names: Sequence[str]) -> int:
-    """Prints the path of each file; where one can't be had, goes on with the next."""
+    """Print the path of each file; where one can't be had, go on with the next. Return a status."""
+    program.clean_up_on_interrupt()
     status = 0
     for name in names:
-        card = store.cards()[name]
+        card = cards()[name]
         try:
             there = store.locate(card, folders(card))
             if there is not None:  # what is fetched is checked on the way
@@ -115,26 +109,16 @@ def fetch(names: Sequence[str]) -> int:
         except CheckpointError as error:
             note(str(error))
             status = 1
+        except KeyboardInterrupt:
+            note("interrupted; the next fetch goes on where this one stopped")
+            raise
     return status
 
 
-def convert(source: Path, target: Path, prog: str) -> int:
-    """Prints the path of the new file."""
-    from .convert import BadRequest, convert
-
-    try:
-        convert(source, target)
-    except CheckpointError as error:
-        note(f"{prog}: {error}")
-        return 2 if isinstance(error, BadRequest) else 1
-    print_line(target)
-    return 0
-
-
 def verify(names: Sequence[str]) -> int:
-    """Checks what is on disk. Where a file was asked for by name, it has to be there."""
+    """Check what is on disk; a file that was asked for by name has to be there. Return a status."""
     status = 0
-    known = store.cards()
+    known = cards()
     for name in names or known:
         card = known[name]
         path = store.locate(card, folders(card))
@@ -154,35 +138,42 @@ def verify(names: Sequence[str]) -> int:
     return status
 
 
+def convert(source: Path, target: Path) -> None:
+    """Print the path of the new file."""
+    from .convert import convert
+
+    program.clean_up_on_interrupt()
+    convert(source, target)
+    print_line(target)
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Runs a command line and returns its exit status.
+    """Run a command line and return its exit status.
 
     Args:
         argv: the arguments, those of the process if None.
-        prog: what the messages call the program, the file's name if None.
+        prog: the program's name in messages, the file's name if None.
     """
-    open_streams()
-    kept = ""  # of what is interrupted
-    try:
-        args = parse(argv, prog)
+    parser = build_parser(prog)
+
+    def run() -> int | None:
+        args = parser.parse_args(argv)
         if args.command == "fetch":
-            require(prog or "checkpoints", "requests", "tqdm", "filelock")
-            kept = "; the next fetch goes on where this one stopped"
-            status = fetch(args.names)
-        elif args.command == "convert":
-            require(prog or "checkpoints", "torch", "safetensors")
-            status = convert(args.source, args.target, args.program)
-        elif args.command == "verify":
-            status = verify(args.names)
+            require(parser.prog, "requests", "tqdm", "filelock")
+            return fetch(args.names)
+        if args.command == "verify":
+            return verify(args.names)
+        if args.command == "convert":
+            require(parser.prog, "torch", "safetensors")
+            convert(args.source, args.target)
         else:
-            status = show_list()
-        return status
-    except KeyboardInterrupt:
-        note(f"interrupted{kept}")
-        return 130
-    except BrokenPipeError:
-        leave(sys.stdout)
-        return 1
-    except OutputClosed as error:
-        note(str(error))
-        return 1
+            show_list()
+        return None
+
+    return program.exit_status(parser.prog, run)
+
+
+def command(prog: str = NAME) -> int:
+    """Be the program: run the process's command line and return its exit status."""
+    program.begin(prog, [])
+    return program.end(main(prog=prog))

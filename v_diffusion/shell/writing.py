@@ -1,0 +1,111 @@
+"""Files written whole or not at all: to a draft beside the target, which then gets its name.
+
+A draft is `.NAME.MACHINE.PID.partial`. One whose process of this machine was killed is swept by the
+next that writes the file.
+"""
+
+import os
+import platform
+import re
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# Several machines may write to one folder, and a process is alive only where it runs.
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
+LONGEST = 200  # bytes of a name to which a draft can add its own
+
+
+def stem_of(name: str) -> str:
+    """Return what a draft has of its file's name: a checksum of one that would grow too long."""
+    coded = os.fsencode(name)
+    return name if len(coded) <= LONGEST else f"{zlib.crc32(coded):08x}"
+
+
+def draft_of(path: Path, pid: int | None = None) -> Path:
+    """Return where a process of this machine, by default this one, drafts a file."""
+    pid = os.getpid() if pid is None else pid
+    return path.with_name(f".{stem_of(path.name)}.{MACHINE}.{pid}.partial")
+
+
+def followed(path: Path) -> Path:
+    """Return the path itself, or of a symbolic link that of the file that it stands for."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process of this machine may be running."""
+    if os.name != "posix":
+        return True  # there is no harmless signal to ask with
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is someone else's
+        pass
+    return True
+
+
+def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
+    """Remove the drafts that killed processes of this machine left in a folder.
+
+    Args:
+        names: the names of the files whose drafts to remove.
+        others: also remove drafts of other files, where they say that they are this machine's.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    stems = {stem_of(name) for name in names}
+    for entry in os.listdir(folder):
+        draft = entry.endswith(".partial") and DRAFT.fullmatch(entry)
+        if not draft or draft[2] not in (None, MACHINE):
+            continue
+        if draft[1] not in stems and not (others and draft[2]):
+            continue
+        pid = int(draft[3])
+        if pid == os.getpid() or not alive(pid):
+            with suppress(OSError):  # another process may have been faster
+                os.unlink(folder / entry)
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Give a finished draft its name, so that not even a power cut leaves a part under it."""
+    with open(draft, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Give the path of an empty draft to write to, which replaces the file at the end of the block.
+
+    An exception in the block removes the draft and leaves the file as it was. A symbolic link
+    stays, and the file that it stands for is replaced.
+
+    Raises:
+        OSError: the draft can't be made or renamed.
+    """
+    path = followed(path)
+    draft = draft_of(path)
+    try:
+        open(draft, "xb").close()
+        mode = draft.stat().st_mode  # what the user's umask gives; a library may set its own
+        yield draft
+        draft.chmod(mode)
+        publish(draft, path)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: it can't be written. What was at the path before is as it was.
+    """
+    with drafted(path) as draft:
+        draft.write_bytes(content)
