@@ -63,7 +63,7 @@ def test_no_clobber_needs_no_weights_of_what_is_there(clip_sample, tmp_path):
 def test_no_clobber_and_resume_are_two_things(clip_sample, tmp_path):
     done = clip_sample("a", *QUICK, "--no-clobber", "--resume")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "clip_sample.py: --resume and --no-clobber: take one of the two" in done.stderr
+    assert "clip_sample.py: --resume and --no-clobber exclude each other" in done.stderr
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

@@ -361,7 +361,7 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
         (
             ("a", "--output", "a.png.preview.png"),
             "--output: a.png.preview.png: names that end in "
-            ".preview.png are those of previews; give another name",
+            ".preview.png are reserved for previews; give another name",
         ),
         (
             ("--jobs", "-", "--again", "x.png"),

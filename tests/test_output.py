@@ -16,6 +16,7 @@ from records import RECORD as OTHER
 from v_diffusion.images import metadata, output
 from v_diffusion.images.names import FORMATS
 from v_diffusion.images.output import WriteFailed
+from v_diffusion.shell import writing
 from v_diffusion.shell.errors import UserError
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -209,12 +210,12 @@ def test_drafts_of_dead_processes_are_removed(folder):
     dead = dead_pid()
     kept = [
         f".x.png.{os.getppid()}.partial",  # alive
-        f".x.png.{int(output.MACHINE, 16) ^ 1:08x}.{dead}.partial",  # another machine's
+        f".x.png.{int(writing.MACHINE, 16) ^ 1:08x}.{dead}.partial",  # another machine's
         f".y.png.{dead}.partial",  # another file's
         ".x.png.a.partial",
         f"x.png.{dead}.partial",
     ]
-    mine = output.draft_of(Path("x.png"), dead).name
+    mine = writing.draft_of(Path("x.png"), dead).name
     for name in [*kept, f".x.png.{dead}.partial", f".x.png.{os.getpid()}.partial", mine]:
         (folder / name).write_text("")
     (folder / ".x.png.99999999999999999999.partial").write_text("")
