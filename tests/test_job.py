@@ -345,7 +345,7 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
         (
             ("a", "--output", "a.png.preview.png"),
             "--output: a.png.preview.png: names that end in "
-            ".preview.png are those of previews; give another name",
+            ".preview.png are reserved for previews; give another name",
         ),
         (("--jobs", "-", "--again", "x.png"), "--jobs and --again: take one of the two"),
         (("--again", "none.png"), "--again: none.png: No such file or directory"),
