@@ -145,7 +145,7 @@ def test_what_is_released_is_anybodys_but_what_is_kept(tmp_path, drawing):
     drawing("1.png")
     with pytest.raises(RunError, match="1.png: another process"):
         locks.take(second)
-    locks.release(kept=True)
+    locks.release(everything=True)
     drawing("0.png")
 
 

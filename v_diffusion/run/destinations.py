@@ -49,7 +49,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._held: dict[Path, FileLock] = {}  # by lock file
-        self._kept: set[Path] = set()
+        self.kept: set[Path] = set()  # those that stay locked to the end
 
     def take(self, path: Path, keep: bool = False) -> None:
         """Lock an image, whose folder exists, until all are released, or to the end.
@@ -59,7 +59,7 @@ class Locks:
         """
         file = lock_of(path)
         if keep:
-            self._kept.add(file)
+            self.kept.add(file)
         if file in self._held:
             return
         lock = self._held[file] = FileLock(file)
@@ -72,14 +72,9 @@ class Locks:
         except OSError:  # the file system has no locks, or the folder is gone, which writing tells
             pass
 
-    @property
-    def keeps_any(self) -> bool:
-        """Return True once an image stays locked to the end."""
-        return bool(self._kept)
-
-    def release(self, kept: bool = False) -> None:
+    def release(self, everything: bool = False) -> None:
         """Unlock the images, perhaps those to keep as well, and remove their lock files."""
-        for file in [file for file in self._held if kept or file not in self._kept]:
+        for file in [file for file in self._held if everything or file not in self.kept]:
             discard(self._held[file])
             del self._held[file]  # afterwards: an interrupted release is done again
 
@@ -146,7 +141,7 @@ class Destinations:
         Raises:
             RunError: another process is drawing one.
         """
-        keep_first = keep_first and not self._locks.keeps_any
+        keep_first = keep_first and not self._locks.kept
         for task in tasks[:MOST_LOCKS]:
             self._locks.take(task.path, keep=keep_first and task is tasks[0])
 
@@ -156,4 +151,4 @@ class Destinations:
 
     def close(self) -> None:
         """Unlock everything; the run is over."""
-        self._locks.release(kept=True)
+        self._locks.release(everything=True)
