@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from v_diffusion.compute import convolution, fused, unpacked, winograd
+from v_diffusion.compute import few_pixels, kernels, winograd
 
-WAYS = DIRECT, AS_THEY_ARE, SMALL_TILES, TILES = "direct", "unpacked", "F(2x2)", "F(4x4)"
+WAYS = DIRECT, FEW_PIXELS, TILES = "direct", "few pixels", "F(4x4)"
 
 
 class Shape(NamedTuple):
@@ -49,20 +49,16 @@ SHAPES = [
 
 def ways(shape: Shape) -> dict[str, Callable[[], Any]]:
     """What does the convolution each way that can."""
-    layer = convolution.Conv2d(shape.channels, shape.filters, 3, padding=1).requires_grad_(False)
-    convolution.pack(layer)
+    layer = torch.nn.Conv2d(shape.channels, shape.filters, 3, padding=1)
     x = torch.randn(shape.batch, shape.channels, shape.side, shape.side)
     x = x.contiguous(memory_format=torch.channels_last)
     weight, bias = layer.weight, layer.bias
-    found: dict[str, Callable[[], Any]] = {DIRECT: lambda: layer.convolve_direct(x)}
-    if unpacked.can(weight):
-        found[AS_THEY_ARE] = lambda: unpacked.convolve(x, weight, bias)
-    if shape.side % 2 == 0:
-        packed = winograd.pack(weight, x.shape)
-        found[SMALL_TILES] = lambda: winograd.convolve(x, packed, bias, shape.filters)
-    if fused.can(weight):
-        tiles = fused.pack(weight)
-        found[TILES] = lambda: fused.convolve(x, tiles, shape.filters, bias)
+    found: dict[str, Callable[[], Any]] = {DIRECT: lambda: layer(x)}
+    if few_pixels.supports(weight):
+        found[FEW_PIXELS] = lambda: few_pixels.convolve(x, weight, bias)
+    if kernels.available():
+        tiles = winograd.pack(weight)
+        found[TILES] = lambda: winograd.convolve(x, tiles, shape.filters, bias)
     return found
 
 
@@ -70,11 +66,9 @@ def taken(shape: Shape) -> str:
     """The way that the rule takes."""
     weight = torch.empty(shape.filters, shape.channels, 3, 3, device="meta")
     picture = torch.Size((shape.batch, shape.channels, shape.side, shape.side))
-    if fused.pays(picture, weight):
+    if winograd.is_faster(picture, weight.shape):
         return TILES
-    if unpacked.pays(shape.batch * shape.side**2, weight):
-        return AS_THEY_ARE
-    return SMALL_TILES if winograd.pays(picture, weight, spare=False) else DIRECT
+    return FEW_PIXELS if few_pixels.is_faster(shape.batch * shape.side**2, weight) else DIRECT
 
 
 def best(call: Callable[[], Tensor], times: int) -> float:

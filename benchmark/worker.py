@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from CLIP import clip, guidance
+from CLIP import guidance
 from diffusion import noise, sampling
-from diffusion.models import blocks
 from v_diffusion.compute import memory
-from v_diffusion.compute.kept import keep_nothing
 from v_diffusion.shell.threads import SPINS, wait_briefly
-from v_diffusion.studio.models import load_model
+from v_diffusion.studio.models import for_drawing, load_clip, load_model
+from v_diffusion.studio.sample import Models
 
 from . import Files, plain
 from .memory import Peak
@@ -46,16 +45,17 @@ class Configuration:
         else:  # as the program has them
             device = torch.device("cpu")
             memory.keep_freed_memory()
-            self.model = load_model(files.name, files.model, device)
-            self.clip, _ = clip.load(files.clip, device=device)
-            self.clip.requires_grad_(False)
+            model, clip = load_model(files.name, files.model, device), load_clip(files.clip, device)
+            if kind == COMPILED:
+                self.model, self.clip = model, clip
+            else:
+                models = for_drawing(Models(model, clip), device, kind == CHECKPOINTING)
+                self.model, self.clip = models
         self.called: Callable[..., Tensor] = self.model
         self.shape = self.model.shape if size is None else (3, *size[::-1])
         if kind == COMPILED:
             self.called = plain.compile(self.model)
         if kind == CHECKPOINTING:
-            blocks.use_checkpointing(self.model)
-            keep_nothing(self.clip)
             self.make_cond_fn = partial(guidance.make_cond_fn, at_once=guidance.CUTOUTS // 4)
 
     def batch(self, size: int) -> tuple[Tensor, Tensor, dict[str, Tensor], Callable[..., Tensor]]:

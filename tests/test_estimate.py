@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from CLIP.model import on_meta
 from diffusion import get_model
 from v_diffusion import Job, Studio
-from v_diffusion.compute.blank import on_meta
 from v_diffusion.job.prompt import open_subject
 from v_diffusion.shell.program import UserError
 from v_diffusion.studio import available, estimate
@@ -26,7 +26,9 @@ def studio() -> Studio:
 def evaluation(studio: Studio, rows: int | None = None, **fields) -> Evaluation:
     job = Job("a", model="emoji_64", **fields)
     aim = studio.aim([job], [open_subject(job.prompts, (), None, job.prompt_weight)])
-    return Evaluation(job, studio.load(job), aim, None, rows)
+    studio.load(job)
+    (plain,) = studio._plain.values()
+    return Evaluation(job, plain, aim, None, rows)
 
 
 @pytest.mark.parametrize(

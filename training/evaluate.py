@@ -18,7 +18,7 @@ from diffusion import noise, utils
 from v_diffusion.job.job import Job
 from v_diffusion.job.prompt import parse_prompt, write_prompt
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import load_model
+from v_diffusion.studio.models import for_drawing, load_model
 from v_diffusion.studio.sample import Aim, Models, sample
 from v_diffusion.weights import store
 
@@ -209,7 +209,7 @@ def load() -> Models:
     device = torch.device("cpu")
     model = load_model("emoji_64", None, device)
     clip_model, _ = clip.load(str(model.clip_model), device=device)
-    return Models(model, clip_model.requires_grad_(False))
+    return for_drawing(Models(model, clip_model), device, checkpointing=False)
 
 
 def rows(figures: list[Figures]) -> str:

@@ -9,13 +9,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from CLIP import clip
 from CLIP import prompts as clip_prompts
 from CLIP.model import CLIP
 from diffusion import get_model, noise, utils
-from diffusion.models.blocks import use_checkpointing
 
-from ..compute.kept import keep_nothing
 from ..images.decode import resize_and_center_crop
 from ..images.output import NO_PICTURE
 from ..job.job import Job
@@ -29,7 +26,7 @@ from . import known
 from .devices import pick_device
 from .estimate import check_batch
 from .files import Files, fetches_clip, find_files
-from .models import compile_models, load_model
+from .models import compile_models, for_drawing, load_clip, load_model
 from .sample import Aim, Models, cutouts_of, sample, times
 
 TEXTS = 4096  # so many embeddings of texts are kept, some MB
@@ -82,6 +79,7 @@ class Studio:
         self._compile = compile
         self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
+        self._plain: dict[tuple[str, Files], Models] = {}  # to estimate with
         self._told: set[tuple[str, str]] = set()  # the texts of models, which were looked at
         self._fitting: set[tuple[object, ...]] = set()  # batches, of which one was checked
         self._kept = 0.0
@@ -125,12 +123,9 @@ class Studio:
             clip_model = None
             if key[1].clip is not None:
                 with useless(job.clip_checkpoint, "--clip-checkpoint"):
-                    clip_model = clip.load(key[1].clip, device=self.device)[0].requires_grad_(False)
-            if self._checkpointing:
-                use_checkpointing(model)
-                if clip_model is not None:
-                    keep_nothing(clip_model)
-            models = Models(model, clip_model)
+                    clip_model = load_clip(key[1].clip, self.device)
+            self._plain[key] = Models(model, clip_model)
+            models = for_drawing(self._plain[key], self.device, self._checkpointing)
             self._loaded[key] = compile_models(models, self.device) if self._compile else models
         return self._loaded[key]
 
@@ -267,7 +262,8 @@ class Studio:
         if not self._compile and (key := (*jobs[0].batch_key, len(jobs))) not in self._fitting:
             # On a CPU what the largest of the batches so far has had is kept for the next.
             like = self.aim(jobs[:1], subjects[:1])
-            need = check_batch(len(jobs), jobs[0], models, like, few, self._cfg_batch, self._kept)
+            plain = self._plain.get((jobs[0].model, self.files(jobs[0])), models)
+            need = check_batch(len(jobs), jobs[0], plain, like, few, self._cfg_batch, self._kept)
             self._kept = max(self._kept, need)
             self._fitting.add(key)
         drawn = sample(
