@@ -7,13 +7,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from CLIP import model as clip
 from diffusion.models import blocks
 
 from . import pointwise
 from .convolution import Convolution
+from .kernels import once
 from .matmul import Linear
 from .pointwise import Rectifier
 
@@ -37,7 +37,7 @@ class Through(torch.autograd.Function):
         return pointwise.rectify(g, ctx.second, beside)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         block: ConvBlock = ctx.block
         h, *last = ctx.saved_tensors
@@ -102,7 +102,7 @@ class ScaledSiLU(torch.autograd.Function):
         return F.silu(scaled).mul_(1 / a)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (scaled,) = ctx.saved_tensors
         return torch.ops.aten.silu_backward(grad, scaled), None

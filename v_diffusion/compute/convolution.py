@@ -7,9 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from . import few_pixels, pointwise, winograd
+from .kernels import once
 from .matmul import Product
 from .pointwise import Gradient, Rectifier
 
@@ -117,7 +117,7 @@ class Convolved(torch.autograd.Function):
         return layer.forward(x)[0]
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         layer: Convolution = ctx.layer
         return layer.backward(grad.contiguous(memory_format=torch.channels_last)), None

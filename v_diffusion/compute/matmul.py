@@ -10,10 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .kernels import address, round_up
+from .kernels import address, once, round_up
 
 CHUNK = 64  # rows of a part: with their results they stay in the cache
 
@@ -105,7 +104,7 @@ class Multiplied(torch.autograd.Function):
         return product.forward(x.flatten(0, -2)).view(*x.shape[:-1], -1)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         product: Product = ctx.product
         return product.backward(grad.flatten(0, -2)).view(*grad.shape[:-1], -1), None

@@ -137,6 +137,10 @@ def check_tower(tower: Any, args: tuple[Any, ...]) -> None:
     refuse(args[0], 3, f"H and W {side}", args[0].shape[2:] == (side, side))
 
 
+def refuse_saving(module: nn.Module, *_: object) -> None:
+    raise RuntimeError("a twin has no state dict; save the plain module")
+
+
 def accelerate(model: Model, checkpointing: bool = False) -> Model:
     """Make the frozen twin of a diffusion model or a CLIP, to draw with on a CPU in fp32.
 
@@ -187,7 +191,9 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
         twin = twin.to(memory_format=torch.channels_last)
     elif tower is None:
         twin.register_forward_pre_hook(check_model, with_kwargs=True)
+        twin.register_state_dict_pre_hook(refuse_saving)
     else:
         twin.visual.register_forward_pre_hook(check_tower)
+        twin.register_state_dict_pre_hook(refuse_saving)
     made: Model = twin
     return made

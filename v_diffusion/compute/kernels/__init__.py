@@ -5,13 +5,15 @@ Numbers are in fp32, pictures in channels_last. Compiled code takes addresses, 6
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 PLAIN = (Tensor, nn.Parameter)
+Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 
 @lru_cache(1)
@@ -29,6 +31,21 @@ def available() -> bool:
 def round_up(number: int, to: int) -> int:
     """Return the next multiple."""
     return -(-number // to) * to
+
+
+def once(backward: Backward) -> Backward:
+    """Make a Function's backward refuse to be differentiated again.
+
+    PyTorch's `once_differentiable` does so only where all gradients are asked for; those to some
+    inputs would lack what goes through here.
+    """
+
+    def first(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():  # that is create_graph
+            raise RuntimeError("a twin gives first derivatives alone; use the plain module")
+        return backward(ctx, *grads)
+
+    return first  # type: ignore[return-value]
 
 
 def address(x: Tensor, *shape: int) -> int:
