@@ -1,14 +1,12 @@
 """CLIP by name or file: `load`, `tokenize`, `available_models`."""
 
-from collections.abc import Callable
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-
-from v_diffusion.shell.paths import expand_user
-from v_diffusion.weights import store, tensors
 
 from . import tokenizer
 from .guidance import MEAN, STD
@@ -16,34 +14,63 @@ from .model import CLIP, build_model, half_precision
 
 
 def available_models() -> list[str]:
-    """The names that `load` knows."""
+    """Return the names that `load` knows."""
+    from v_diffusion.weights import store
+
     return [name for name, card in store.cards().items() if card.kind == "clip"]
 
 
-def preprocessing(resolution: int) -> Callable[[Image.Image], Tensor]:
-    """PIL image to a normalised [3, resolution, resolution] tensor: the centre of the picture."""
+def preprocessing(resolution: int) -> Any:
+    """Make the `Compose` that turns a PIL image into a normalised [3, resolution, resolution]
+    tensor: the centre of the picture.
+    """
+    from torchvision import transforms  # type: ignore[import-untyped]
 
-    def preprocess(image: Image.Image) -> Tensor:
-        # To import this takes longer than to load a model, and many a run needs no preprocessing.
-        from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
+    return transforms.Compose(
+        [
+            transforms.Resize(resolution, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(resolution),
+            to_rgb,
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
 
-        image = TF.resize(image, resolution, TF.InterpolationMode.BICUBIC)
-        image = TF.center_crop(image, resolution).convert("RGB")
-        pixels: Tensor = TF.normalize(TF.to_tensor(image), MEAN, STD)
-        return pixels
 
-    return preprocess
+def to_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
 
 
 def find_file(name: str, download_root: str | Path | None) -> Path:
-    """The file of a published model, fetched if it is nowhere, or the file that the name is."""
+    """Find the file of a published model, fetched if it is nowhere, or the file so named."""
+    from v_diffusion.weights import store
+
     if name in available_models():
         folder = Path(download_root) if download_root else None
-        return store.obtain(name, folders=[folder or expand_user(store.CLIP_CACHE)], into=folder)
+        cache = Path(os.path.expanduser(store.CLIP_CACHE))
+        return store.obtain(name, folders=[folder or cache], into=folder)
     if Path(name).is_file():
         return Path(name)
     names = ", ".join(available_models())
     raise store.CheckpointError(f"no CLIP {name!r}: neither a file nor one of {names}")
+
+
+def load_model(path: Path, device: str | torch.device) -> CLIP:
+    """Load a CLIP in evaluation mode from a file, without the preprocessing that `load` makes.
+
+    Raises:
+        CheckpointError: the file isn't a CLIP of the ViT family.
+    """
+    from v_diffusion.weights import store, tensors
+
+    state_dict = tensors.read(path, torchscript=True)
+    try:
+        model = build_model(state_dict)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise store.CheckpointError(f"{path}: not a CLIP of the ViT family ({error})") from None
+    device = torch.device(device)
+    model = half_precision(model) if device.type == "cuda" else model.float()
+    return model.to(device).eval()
 
 
 def load(
@@ -51,8 +78,8 @@ def load(
     device: str | torch.device | None = None,
     jit: bool = False,
     download_root: str | Path | None = None,
-) -> tuple[CLIP, Callable[[Image.Image], Tensor]]:
-    """A CLIP in evaluation mode and its preprocessing.
+) -> tuple[CLIP, Any]:
+    """Load a CLIP in evaluation mode and make its preprocessing, torchvision's `Compose`.
 
     Args:
         name: one of `available_models()`, or a file: a TorchScript archive as published, or a state
@@ -65,23 +92,17 @@ def load(
 
     Raises:
         CheckpointError: the file can't be had, or isn't a CLIP of the ViT family.
+        ValueError: jit is true.
     """
     if jit:
-        raise ValueError("jit=True is not supported: the model is built from the file's tensors")
-    path = find_file(str(name), download_root)
-    state_dict = tensors.read(path, torchscript=True)
-    try:
-        model = build_model(state_dict)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise store.CheckpointError(f"{path}: not a CLIP of the ViT family ({error})") from None
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = half_precision(model) if device.type == "cuda" else model.float()
-    model = model.to(device).eval()
+        raise ValueError("jit=True is not supported; the model is built from the file's tensors")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(find_file(str(name), download_root), device)
     return model, preprocessing(model.visual.input_resolution)
 
 
 def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> Tensor:
-    """Texts to int64 token ids [len(texts), context_length]: start, text, end, then zeros.
+    """Turn texts into int64 token ids [len(texts), context_length]: start, text, end, then zeros.
 
     Raises:
         RuntimeError: a text is longer than the context and `truncate` is false.
@@ -100,6 +121,6 @@ def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = 
 
 
 def kept_text(text: str, context_length: int = 77) -> str | None:
-    """What `tokenize` keeps of a text that it has to cut; None if the text fits."""
+    """Return the part of a text that `tokenize` keeps where it has to cut it; None if it fits."""
     ids = tokenizer.encode(text)
     return tokenizer.decode(ids[: context_length - 2]) if len(ids) > context_length - 2 else None

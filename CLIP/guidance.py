@@ -1,12 +1,10 @@
-"""What CLIP sees of a picture, and how far that is from a target."""
+"""CLIP's view of a picture, and its distance from a target."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from v_diffusion.compute import pooling
 
 from .model import CLIP
 
@@ -55,7 +53,7 @@ class MakeCutouts(nn.Module):
     def draw(
         self, height: int, width: int, generator: torch.Generator | None = None
     ) -> tuple[slice, slice]:
-        """The rows and columns of one cutout, drawn from a CPU stream (by default torch's own)."""
+        """Draw the rows and columns of one cutout from a CPU stream (by default torch's own)."""
         longest = min(height, width)
         shortest = min(longest, self.cut_size)
         u = torch.rand([], generator=generator) ** self.cut_pow
@@ -65,7 +63,9 @@ class MakeCutouts(nn.Module):
         return slice(y, y + size), slice(x, x + size)
 
     def forward(self, input: Tensor, generators: list[torch.Generator] | None = None) -> Tensor:
-        """Cutouts [cutn * B, C, cut_size, cut_size] of pictures [B, C, H, W], first cutouts first.
+        """Cut and pool pictures [B, C, H, W] to [cutn * B, C, cut_size, cut_size].
+
+        The first cutouts of all pictures come first.
 
         Args:
             generators: one CPU stream for each picture, so that its cutouts don't depend on what
@@ -75,14 +75,6 @@ class MakeCutouts(nn.Module):
         height, width = input.shape[2:]
         streams: Sequence[torch.Generator | None] = generators or [None]
         drawn = [[self.draw(height, width, one) for _ in range(self.cutn)] for one in streams]
-        if pooling.fits(input):
-            own = drawn if generators else drawn * len(input)
-            squares = [
-                (i, y.start, x.start, y.stop - y.start)
-                for boxes in zip(*own)
-                for i, (y, x) in enumerate(boxes)
-            ]
-            return pooling.pool(input, squares, self.cut_size)
         groups = torch.split(input, 1) if generators else [input]
         rows = []
         for pictures, boxes in zip(groups, drawn):
@@ -92,7 +84,7 @@ class MakeCutouts(nn.Module):
 
 
 def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A function of pictures [..., 3, H, W] from 0 to 1 that gives them as CLIP takes them.
+    """Make a function that normalises pictures [..., 3, H, W] from 0 to 1 for CLIP.
 
     The constants go to the device here, so that no step of a sampler waits for them.
     """
@@ -108,7 +100,7 @@ def make_cond_fn(
     make_cutouts: MakeCutouts | None = None,
     at_once: int | None = None,
 ) -> Callable[..., Tensor]:
-    """Guidance for the samplers: minus the gradient to x of how far CLIP sees pred from the target.
+    """Make guidance for the samplers: minus the gradient to x of CLIP's distance from the target.
 
     Args:
         target: the embeddings to go to, [B, D].

@@ -1,128 +1,107 @@
 """The ViT family of CLIP, built from the shapes of the tensors that it is to hold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from v_diffusion.compute.blank import on_meta
-from v_diffusion.compute.kept import Packed
-from v_diffusion.compute.linear import Linear, linear
+from torch.overrides import TorchFunctionMode
 
 HEAD_WIDTH = 64
 
 
+class Unfilled(TorchFunctionMode):
+    """Passes over `torch.nn.init`, whose numbers would be drawn for nothing.
+
+    On "meta" they even import PyTorch's compiler or what belongs to it: a second of every start.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Build models on "meta", without numbers, to be filled from a file."""
+    with torch.device("meta"), Unfilled():
+        yield
+
+
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation that computes in fp32, whatever the type of its input."""
+    """Layer normalisation in the type of its weights, fp32 in a model of fp16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over [B, L, width], with nn.MultiheadAttention's tensor names."""
+    """Multi-head self-attention over [L, B, width], with nn.MultiheadAttention's tensor names."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
+        self.causal = causal
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.packed: Packed | None = {}  # of the projection
-        self.packed_rest: Packed | None = {}  # of that to keys and values
-        self.out_proj = Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        b, length, width = x.shape
-        qkv = linear(x, self.in_proj_weight, self.in_proj_bias, self.packed)
-        q, k, v = qkv.view(b, length, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
-        heads = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, length, width))
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.view(*x.shape[:2], 3, -1, HEAD_WIDTH).permute(2, 1, 3, 0, 4)
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        out: Tensor = self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
         return out
-
-    def first(self, x: Tensor) -> Tensor:
-        """What the first position, [B, 1, width], gathers from all."""
-        b, length, width = x.shape
-        weights = torch.split(self.in_proj_weight, [width, 2 * width])
-        biases = torch.split(self.in_proj_bias, [width, 2 * width])
-        q = linear(x[:, :1], weights[0], biases[0]).view(b, 1, -1, HEAD_WIDTH).transpose(1, 2)
-        kv = linear(x, weights[1], biases[1], self.packed_rest)
-        k, v = kv.view(b, length, 2, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
-        heads = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, 1, width))
-        return out
-
-
-class ScaledSiLU(torch.autograd.Function):
-    """x sigmoid(a x) = silu(a x) / a, whose derivative is silu's at a x: one tensor to keep."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a: float) -> Tensor:
-        scaled = x * a
-        ctx.save_for_backward(scaled)
-        return F.silu(scaled).mul_(1 / a)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (scaled,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad, scaled), None
 
 
 class QuickGELU(nn.Module):
     """x sigmoid(1.702 x): Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = ScaledSiLU.apply(x, 1.702)
-        return out
+        return x * torch.sigmoid(1.702 * x)
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block."""
+    """A pre-norm transformer block, [L, B, width] to the same."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
-        self.attn = Attention(width)
+        self.attn = Attention(width, causal)
         self.ln_1 = LayerNorm(width)
         self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", Linear(width, 4 * width))
+        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
         self.mlp.add_module("gelu", QuickGELU())
-        self.mlp.add_module("c_proj", Linear(4 * width, width))
+        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
         self.ln_2 = LayerNorm(width)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        x = x + self.attn(self.ln_1(x), causal)
-        out: Tensor = x + self.mlp(self.ln_2(x))
-        return out
-
-    def first(self, x: Tensor) -> Tensor:
-        """The first position, [B, 1, width], of what `forward` gives, at a sixth of its cost."""
-        x = x[:, :1] + self.attn.first(self.ln_1(x))
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
 
 class Transformer(nn.Module):
+    """Blocks in a row, [L, B, width] to the same."""
+
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()
-        self.causal = causal
-        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+        self.resblocks = nn.Sequential(*(Block(width, causal) for _ in range(layers)))
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.resblocks:
-            x = block(x, self.causal)
-        return x
-
-    def first(self, x: Tensor) -> Tensor:
-        """The first position, [B, width], of what `forward` gives. Not for causal attention."""
-        *blocks, last = self.resblocks
-        for block in blocks:
-            x = block(x, self.causal)
-        assert isinstance(last, Block)
-        return last.first(x)[:, 0]
+        out: Tensor = self.resblocks(x)
+        return out
 
 
 class VisionTransformer(nn.Module):
-    """Images [B, 3, R, R], normalised as CLIP's preprocessing does, to embeddings [B, D]."""
+    """The image tower: [B, 3, R, R], normalised as CLIP's preprocessing does, to [B, D]."""
 
     def __init__(self, resolution: int, patch: int, width: int, layers: int, output_dim: int):
         super().__init__()
@@ -132,21 +111,16 @@ class VisionTransformer(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty((resolution // patch) ** 2 + 1, width))
         self.proj = nn.Parameter(torch.empty(width, output_dim))
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.packed: Packed | None = {}  # of conv1
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, causal=False)
         self.ln_post = LayerNorm(width)
 
-    def patches(self, x: Tensor) -> Tensor:
-        """`conv1` as what it is, a linear layer on patches: [B, 3, R, R] to [B, L, width]."""
-        rows = F.unfold(x, self.conv1.kernel_size, stride=self.conv1.stride).transpose(1, 2)
-        return linear(rows, self.conv1.weight.flatten(1), None, self.packed)
-
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x)
-        class_token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([class_token, x], dim=1) + self.positional_embedding.to(x.dtype)
-        embed: Tensor = self.ln_post(self.transformer.first(self.ln_pre(x))) @ self.proj
+        patches = self.conv1(x).flatten(2).permute(2, 0, 1)
+        class_token = self.class_embedding.to(x.dtype).expand(1, len(x), -1)
+        tokens = torch.cat([class_token, patches])
+        tokens = self.ln_pre(tokens + self.positional_embedding[:, None].to(x.dtype))
+        embed: Tensor = self.ln_post(self.transformer(tokens)[0]) @ self.proj
         return embed
 
 
@@ -179,34 +153,35 @@ class CLIP(nn.Module):
             image_resolution, patch, vision_width, vision_layers, embed_dim
         )
         self.transformer = Transformer(text_width, text_layers, causal=True)
-        # It would draw numbers that nobody keeps, which imports PyTorch's compiler: a second.
-        embedding: Callable[..., nn.Embedding] = nn.Embedding.from_pretrained
-        self.token_embedding = embedding(torch.empty(vocab_size, text_width), freeze=False)
+        self.token_embedding = nn.Embedding(vocab_size, text_width)
         self.ln_final = LayerNorm(text_width)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.visual.conv1.weight.dtype
+        return self.text_projection.dtype
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Normalised images [B, 3, R, R], R = `visual.input_resolution`, to embeddings [B, D]."""
+        """Return the embeddings [B, D] of normalised images [B, 3, R, R].
+
+        R is `visual.input_resolution`.
+        """
         embed: Tensor = self.visual(image.to(self.dtype))
         return embed
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Token ids [B, L], L up to `context_length`, to embeddings [B, D].
+        """Return the embeddings [B, D] of token ids [B, L], L up to `context_length`.
 
         The features are those at the end-of-text token, the highest id of its row. Attention is
-        causal, so the padding after the longest text of the batch can't matter and is left out.
+        causal, so the padding behind it doesn't matter.
         """
-        end = text.argmax(dim=-1)
-        text = text[:, : int(end.max()) + 1]
         x: Tensor = self.token_embedding(text) + self.positional_embedding[: text.shape[1]]
-        x = self.ln_final(self.transformer(x.to(self.dtype)))
-        return x[torch.arange(x.shape[0], device=x.device), end] @ self.text_projection
+        x = self.transformer(x.to(self.dtype).transpose(0, 1)).transpose(0, 1)
+        rows = torch.arange(len(text), device=text.device)
+        embed: Tensor = self.ln_final(x[rows, text.argmax(dim=-1)]) @ self.text_projection
+        return embed
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of each image over the texts, [B, T], and of each text over the images, [T, B]."""
+        """Return logits of the images over the texts, [B, T], and the other way round, [T, B]."""
         image_embed = F.normalize(self.encode_image(image), dim=-1)
         text_embed = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_embed @ text_embed.T
@@ -214,7 +189,7 @@ class CLIP(nn.Module):
 
 
 def half_precision(model: CLIP) -> CLIP:
-    """Makes the weights fp16 in place, but for LayerNorm, which computes in fp32."""
+    """Make the weights fp16 in place, but for LayerNorm, which computes in fp32."""
     model.half()
     for module in model.modules():
         if isinstance(module, LayerNorm):
@@ -228,7 +203,7 @@ def count_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """The arguments of `CLIP` that fit the tensors.
+    """Find the arguments of `CLIP` that fit the tensors.
 
     Raises:
         KeyError: a tensor that tells a dimension is missing.
@@ -250,7 +225,7 @@ def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def build_model(state_dict: Mapping[str, Tensor]) -> CLIP:
-    """The model that holds these tensors, in their own dtypes, without a copy.
+    """Build the model that holds these tensors, in their own dtypes, without a copy.
 
     Raises:
         KeyError: a tensor that tells a dimension is missing.

@@ -10,13 +10,19 @@ from .guidance import MakeCutouts, make_normalize
 from .model import CLIP
 
 
+def tokens_of(texts: str | list[str], device: torch.device) -> Tensor:
+    """Turn texts into token ids without the padding that all have in common; long ones are cut."""
+    tokens = clip.tokenize(texts, truncate=True)
+    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1].to(device)
+
+
 @torch.no_grad()
 def encode_text(model: CLIP, text: str, device: torch.device) -> Tensor:
-    """A text's embedding [1, D], as the text tower gives it: not normalised.
+    """Return a text's embedding [1, D], as the text tower gives it: not normalised.
 
-    What is beyond CLIP's context is cut; `clip.kept_text` tells where.
+    A text longer than CLIP's context is cut; `clip.kept_text` tells where.
     """
-    return model.encode_text(clip.tokenize(text, truncate=True).to(device)).float()
+    return model.encode_text(tokens_of(text, device)).float()
 
 
 def encode_image(
@@ -26,7 +32,7 @@ def encode_image(
     side: int,
     stream: torch.Generator,
 ) -> Tensor:
-    """The normalised embeddings [cutn, D] of a picture's cutouts.
+    """Return the normalised embeddings [cutn, D] of a picture's cutouts.
 
     Args:
         image: RGB.
@@ -40,7 +46,7 @@ def encode_image(
 
 
 def encode_square(model: CLIP, image: Image.Image) -> Tensor:
-    """The normalised embedding [1, D] of an RGB picture that has CLIP's own size."""
+    """Return the normalised embedding [1, D] of an RGB picture that has CLIP's own size."""
     from torchvision.transforms import functional as TF
 
     return encode_pictures(model, TF.to_tensor(image)[None])
@@ -48,7 +54,7 @@ def encode_square(model: CLIP, image: Image.Image) -> Tensor:
 
 @torch.no_grad()
 def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
-    """The normalised embeddings [N, D] of pictures [N, 3, H, W] from 0 to 1, of CLIP's own size."""
+    """Return the normalised embeddings [N, D] of pictures [N, 3, R, R] from 0 to 1."""
     device = model.logit_scale.device
     seen = make_normalize(device)(pictures.to(device))
     return F.normalize(model.encode_image(seen).float(), dim=-1)
@@ -56,15 +62,15 @@ def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(model: CLIP, text: str, others: list[str], count: int) -> list[str]:
-    """Those of other texts that are nearest to a text by the cosine, the nearest first."""
-    tokens = clip.tokenize([text, *others], truncate=True).to(model.logit_scale.device)
+    """Return those of other texts that are nearest to a text by the cosine, the nearest first."""
+    tokens = tokens_of([text, *others], model.logit_scale.device)
     embeds = F.normalize(model.encode_text(tokens).float(), dim=-1)
     best = (embeds[1:] @ embeds[0]).topk(min(count, len(others))).indices
     return [others[i] for i in best.tolist()]
 
 
 def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:
-    """The normalised weighted sum [1, D] of the prompts' embeddings.
+    """Return the normalised weighted sum [1, D] of the prompts' embeddings.
 
     Args:
         prompts: the embeddings of each, [N, D], and its weight, which is shared out among its N

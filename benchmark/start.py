@@ -47,7 +47,6 @@ def go_plain() -> None:
     """Makes the program import and load as `plain` does, and give all memory back."""
     import torchvision.transforms  # type: ignore[import-untyped]  # noqa: F401
 
-    from CLIP import clip
     from v_diffusion.compute import memory
     from v_diffusion.studio import studio
 
@@ -55,7 +54,8 @@ def go_plain() -> None:
 
     replacements: list[tuple[ModuleType, str, Callable[..., Any]]] = [
         (studio, "load_model", lambda name, checkpoint, device: plain.load_model(name, checkpoint)),
-        (clip, "load", lambda path, device: (plain.load_clip(path), None)),
+        (studio, "load_clip", lambda path, device: plain.load_clip(path)),
+        (studio, "for_drawing", lambda models, device, checkpointing: models),
         (memory, "keep_freed_memory", lambda: False),
     ]
     for module, name, function in replacements:

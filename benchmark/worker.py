@@ -20,7 +20,7 @@ from CLIP import guidance
 from diffusion import noise, sampling
 from v_diffusion.compute import memory
 from v_diffusion.shell.program import SPINS, wait_briefly
-from v_diffusion.studio.models import Models, load_clip, load_model, prepare
+from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
 
 from . import Files, plain
 from .memory import Peak
@@ -48,7 +48,7 @@ class Configuration:
                 load_model(files.name, files.model, device), load_clip(files.clip, device)
             )
             if kind != COMPILED:
-                models = prepare(models, device, kind == CHECKPOINTING)
+                models = for_drawing(models, device, kind == CHECKPOINTING)
             self.model, self.clip = models
         self.called: Callable[..., Tensor] = self.model
         self.shape = self.model.shape if size is None else (3, *size[::-1])

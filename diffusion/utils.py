@@ -4,15 +4,33 @@ Time t is in [0, 1]: 0 is the picture, 1 is noise. x_t = alpha x_0 + sigma eps w
 / 2) and sigma = sin(pi t / 2), so that alpha^2 + sigma^2 = 1.
 """
 
+import io
 import math
+import os
+from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from v_diffusion.shell.addresses import fetch as fetch
-
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # PIL's, by channels
+
+
+def fetch(url_or_path: str | Path) -> BinaryIO:
+    """Open a binary file: a local one, or what an HTTP or HTTPS address answers.
+
+    Raises:
+        OSError: it can't be opened or fetched.
+    """
+    text = str(url_or_path)
+    if not text.lower().startswith(("http://", "https://")):
+        return open(os.path.expanduser(text), "rb")
+    import requests
+
+    answer = requests.get(text, timeout=60)
+    answer.raise_for_status()
+    return io.BytesIO(answer.content)
 
 
 def append_dims(x: Tensor, n: int) -> Tensor:

@@ -36,7 +36,7 @@ def test_compiled_models_give_the_same_numbers_and_gradients():
 
 def test_without_a_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")  # torch looks for it once in a process
-    code = "import torch; from v_diffusion import studio as s; "
+    code = "import torch; from v_diffusion.studio import models as s; "
     code += "s.compile_models(s.Models(None, None), torch.device('cuda'))"
     done = run_python("-c", code, cwd=tmp_path)
     assert "UserError: --compile: no C++ compiler found; install one (g++" in done.stderr

@@ -17,8 +17,8 @@ from CLIP import clip, guidance, prompts
 from CLIP.model import LayerNorm
 from diffusion import noise, utils
 from diffusion.methods import METHODS, STOCHASTIC
-from diffusion.models.blocks import Style, unet, use_checkpointing
-from v_diffusion.compute.convolution import pack
+from diffusion.models.blocks import Style, unet
+from v_diffusion.compute import checkpointed
 from v_diffusion.job.job import Job
 from v_diffusion.studio.models import load_model
 from v_diffusion.studio.sample import Aim, Models, sample
@@ -207,7 +207,9 @@ def test_no_method_waits_in_its_loop(cuda, short, method, batch, scale):
 
 def test_what_is_computed_again_for_the_gradient_is_in_fp16(cuda):
     models = load_short(cuda)
-    use_checkpointing(models.model)
+    with running(cuda):
+        models = models._replace(model=checkpointed(models.model))
+    cuda.mark(models.model, "model")
     loop = in_loop(draw(cuda, models, "ddim", 500.0, 2, cutouts_at_once=4))
     assert faults(loop) == []
     again = named([call for call in loop if call.backward], "convolution")
@@ -287,13 +289,13 @@ def test_what_the_original_has_in_fp32_is(calls):
 
 
 def test_convolutions_are_in_channels_last(calls):
-    """What comes to one too, of the network itself and not of CLIP: none has to turn anything."""
+    """Those of the network, and what comes to them: none has to turn anything."""
     convolutions = named(calls, "convolution")
     assert convolutions
     for call in convolutions:
-        weight = call.inputs[1]
-        assert weight.channels_last and call.outputs[0].channels_last
-        assert call.inputs[0].channels_last or call.place != "model", call
+        if call.place == "model":
+            x, weight = call.inputs[:2]
+            assert weight.channels_last and call.outputs[0].channels_last and x.channels_last, call
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +303,7 @@ def on_cpu() -> Models:
     """emoji_64 in fp32, each convolution one operator."""
     cpu = torch.device("cpu")
     clip_model, _ = clip.load("emoji_64_clip", cpu)
-    model = pack(load_model("emoji_64", None, cpu), False)
+    model = load_model("emoji_64", None, cpu)
     return Models(model, clip_model.requires_grad_(False))
 
 

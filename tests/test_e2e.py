@@ -11,7 +11,7 @@ from PIL import Image
 from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
-from v_diffusion.studio.models import load_model
+from v_diffusion.studio.models import for_drawing, load_model
 from v_diffusion.studio.sample import Models
 
 CASES = json.loads((DATA / "e2e" / "e2e.json").read_text())
@@ -43,7 +43,7 @@ def cc12m(cc12m_1_file, clip_vit_b_16_file) -> Lent:
     cpu = torch.device("cpu")
     clip_model, _ = clip.load(clip_vit_b_16_file, cpu)
     model = load_model("cc12m_1", cc12m_1_file, cpu)
-    return Lent(Models(model, clip_model.requires_grad_(False)))
+    return Lent(for_drawing(Models(model, clip_model), cpu, checkpointing=False))
 
 
 @pytest.mark.slow

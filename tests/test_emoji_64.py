@@ -111,8 +111,9 @@ def test_without_words_it_goes_by_what_is_likely(models, pictures):
     x = clip.to_tensor([pictures[3], pictures[100]]) * 2 - 1
     alpha, sigma = (torch.full((2, 1, 1, 1), n) for n in (0.95, 0.31))
     torch.manual_seed(0)
+    things = model.sketch(model.known.embeds * 16)
     likely, sketches = model.known(
-        model.sketch, x * alpha + torch.randn_like(x) * sigma, alpha, sigma
+        things, model.sketch.spread, x * alpha + torch.randn_like(x) * sigma, alpha, sigma
     )
     torch.testing.assert_close(likely, embeds, atol=1e-3, rtol=1e-3)
     wanted = model.sketch(embeds * 16)
@@ -122,8 +123,8 @@ def test_without_words_it_goes_by_what_is_likely(models, pictures):
 def test_beside_words_no_words_are_the_mean_of_all(models):
     """As classifier-free guidance has them."""
     model = models.model
-    assert "nothing" in model.conditions(torch.zeros(2, 256))
-    assert "nothing" not in model.conditions(torch.cat([torch.zeros(1, 256), torch.ones(1, 256)]))
+    assert "things" in model.conditions(torch.zeros(2, 256))
+    assert "things" not in model.conditions(torch.cat([torch.zeros(1, 256), torch.ones(1, 256)]))
 
 
 def test_an_emoji_is_a_prompt_and_colours_are_known(models, pictures):

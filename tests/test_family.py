@@ -9,7 +9,7 @@ from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
 from diffusion import get_model, get_models, utils
-from v_diffusion.compute.convolution import can_pack, pack
+from v_diffusion.compute import accelerate
 from v_diffusion.studio.sample import Models
 from v_diffusion.weights import store
 
@@ -61,7 +61,7 @@ def test_at_time_0_a_model_fed_log_snr_is_asked_at_its_first_time():
 
 @pytest.fixture(scope="module")
 def clip_vit_b_16(clip_vit_b_16_file):
-    return clip.load(clip_vit_b_16_file, "cpu")[0].requires_grad_(False)
+    return accelerate(clip.load(clip_vit_b_16_file, "cpu")[0])
 
 
 @pytest.mark.slow
@@ -71,8 +71,7 @@ def test_they_compute_the_originals_numbers(name, later, clip_vit_b_16, tmp_path
         model = get_model(name)()
     model.load_state_dict(state_dict(manifest(name), **RECIPES[name]), strict=True, assign=True)
     model.eval().requires_grad_(False)
-    if can_pack():
-        pack(model)
+    model = accelerate(model)
     for i in range(2):
         if f"unet/{name}/{i}/meta" not in later:
             continue

@@ -8,10 +8,13 @@ from conftest import assert_gradients_agree, manifest
 import diffusion
 from diffusion import get_model
 from diffusion.models.blocks import FourierFeatures
-from v_diffusion.compute.convolution import can_pack, pack
+from v_diffusion.compute import accelerate
 from v_diffusion.weights import tensors
 
-needs_packing = pytest.mark.skipif(not can_pack(), reason="this PyTorch has no packed kernels")
+
+def emoji_64() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return get_model("emoji_64")().eval().requires_grad_(False)
 
 
 def test_names_and_classes():
@@ -38,18 +41,11 @@ def test_fourier_features_are_cosines_then_sines():
     torch.testing.assert_close(out, torch.tensor([[0.0, -1.0, 1.0, 0.0]]), atol=1e-6, rtol=0)
 
 
-def emoji_64() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return get_model("emoji_64")().eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("change", [None, pytest.param(pack, marks=needs_packing)])
-def test_threads_do_not_disturb_each_other(change):
-    model = emoji_64()
-    if change:
-        change(model)
+@pytest.mark.parametrize("make", [emoji_64, lambda: accelerate(emoji_64())])
+def test_threads_do_not_disturb_each_other(make):
+    model = make()
     torch.manual_seed(1)
-    sides = (64, 128, 64, 96)  # for each of which weights are packed anew
+    sides = (64, 128, 64, 96)
     calls = [(torch.randn(1, 3, n, n), torch.rand(1), torch.randn(1, 256)) for n in sides]
     alone = [model(*call) for call in calls]
     together = [None] * len(calls)
@@ -94,28 +90,23 @@ def cc12m_1(cc12m_1_file) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def contiguous(model: torch.nn.Module) -> torch.nn.Module:
-    return pack(model, False).to(memory_format=torch.contiguous_format)
-
-
 def channels_last(model: torch.nn.Module) -> torch.nn.Module:
-    return pack(model, False).to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)
+
+
+def plain(model: torch.nn.Module) -> torch.nn.Module:
+    return model
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "i, layout",
-    [
-        *(pytest.param(i, pack, marks=needs_packing) for i in range(4)),
-        *((0, channels_last), (1, contiguous), (3, channels_last)),
-    ],
+    "i, change", [*((i, accelerate) for i in range(4)), (1, plain), (0, channels_last)]
 )
-def test_cc12m_1_computes_the_originals_numbers(golden, cc12m_1, layout, i):
+def test_cc12m_1_computes_the_originals_numbers(golden, cc12m_1, change, i):
     b, h, w, t = golden[f"unet/{i}/meta"].tolist()
     torch.manual_seed(40 + i)
     x, c = torch.randn(int(b), 3, int(h), int(w)), torch.randn(int(b), 512)
-    layout(cc12m_1)
-    v = cc12m_1(x.requires_grad_(), torch.full((int(b),), t), c)
+    v = change(cc12m_1)(x.requires_grad_(), torch.full((int(b),), t), c)
     (grad,) = torch.autograd.grad(v.square().mean(), x)
 
     expected = golden[f"unet/{i}/v"]

@@ -18,7 +18,7 @@ from diffusion import noise, utils
 from v_diffusion.job.job import Job
 from v_diffusion.job.prompt import Prompt
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import Models, load_clip, load_model, prepare
+from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
 from v_diffusion.weights import store
@@ -209,7 +209,7 @@ def load() -> Models:
     """The model and its CLIP as they ship."""
     model = load_model("emoji_64", None, CPU)
     clip_model = load_clip(store.obtain(str(model.clip_model)), CPU)
-    return prepare(Models(model, clip_model), CPU, checkpointing=False)
+    return for_drawing(Models(model, clip_model), CPU, checkpointing=False)
 
 
 def rows(figures: list[Figures]) -> str:

@@ -13,23 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v_diffusion.compute.block import conv_block, fits
-from v_diffusion.compute.convolution import Conv2d
-
 
 @dataclass(frozen=True)
 class Style:
-    """How the blocks of a U-Net are made.
+    """Choices in the blocks of a U-Net.
 
     Args:
         cond_dim: of the vector that the conv blocks are conditioned on; None: they are not, and
             have no norm either.
         head_width: channels of a head of self-attention.
-        attention_norm: whether self-attention normalises first.
-        identity_first: whether a level stands before what comes from the levels inside it in their
+        attention_norm: self-attention normalises first.
+        identity_first: a level stands before what comes from the levels inside it in their
             concatenation; in such models a block's skip also stands before its main path.
-        up: how a level is brought to twice its size, "bilinear" or "nearest".
-        last_relu: whether the very last conv block of those without a condition ends with a ReLU.
+        up: interpolation to twice the size, "bilinear" or "nearest".
+        last_relu: the very last conv block of those without a condition ends with a ReLU.
     """
 
     cond_dim: int | None = None
@@ -41,13 +38,13 @@ class Style:
 
 
 def unit_scale(embed: Tensor) -> Tensor:
-    """Embeddings [B, D] of length sqrt(D), so that their numbers are about 1."""
+    """Scale embeddings [B, D] to length sqrt(D), so that their numbers are about 1."""
     scale: float = embed.shape[-1] ** 0.5
     return F.normalize(embed, dim=-1) * scale
 
 
 class FourierFeatures(nn.Module):
-    """Numbers [B, 1] to random Fourier features [B, n] (Tancik et al. 2020, arXiv 2006.10739)."""
+    """Random Fourier features [B, n] of numbers [B, 1] (Tancik et al. 2020, arXiv 2006.10739)."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -76,12 +73,12 @@ class LinearBlock(nn.Module):
 
 
 def in_format(x: Tensor) -> Tensor:
-    """x in the memory format that convolutions take without turning it first."""
+    """Return x in the memory format that the device's convolutions take as it is."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
 
 
 def group_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """x normalised over each whole image."""
+    """Normalise x over each whole image."""
     # CUDA's kernel gives channels before pixels, whatever comes in.
     return in_format(F.group_norm(x, 1, weight, bias))
 
@@ -94,25 +91,20 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Modulation(nn.Module):
-    """Normalises x over each whole image, scales and shifts its channels as `cond` says, and
-    rectifies it.
+    """Normalises x over each whole image, scales and shifts its channels by numbers made from
+    `cond`, and rectifies it.
     """
 
     def __init__(self, cond_dim: int, channels: int) -> None:
         super().__init__()
         self.layer = nn.Linear(cond_dim, channels * 2, bias=False)
 
-    def scale_and_shift(self, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each channel, [B, C]; the scale is that beyond 1."""
-        scale, shift = self.layer(cond).chunk(2, dim=1)
-        return scale, shift
-
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift(cond)
+        scale, shift = self.layer(cond).chunk(2, dim=1)
         if len(x) == 1:  # in one pass
-            return group_norm(x, scale[0] + 1, shift[0]).relu_()
+            return group_norm(x, scale[0] + 1, shift[0]).relu()
         scale, shift = scale[..., None, None], shift[..., None, None]
-        return torch.addcmul(shift, group_norm(x), scale + 1).relu_()
+        return torch.addcmul(shift, group_norm(x), scale + 1).relu()
 
 
 class ConvBlock(nn.Module):
@@ -121,8 +113,6 @@ class ConvBlock(nn.Module):
     The last block of a network stops after its second convolution.
     """
 
-    checkpointing = False
-
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, cond_dim: int, is_last: bool = False
     ) -> None:
@@ -130,21 +120,16 @@ class ConvBlock(nn.Module):
         # The numbers are the places of these layers in the published files.
         self.main = nn.ModuleDict(
             {
-                "0": Conv2d(c_in, c_mid, 3, padding=1),
+                "0": nn.Conv2d(c_in, c_mid, 3, padding=1),
                 "2": Modulation(cond_dim, c_mid),
-                "4": Conv2d(c_mid, c_out, 3, padding=1),
+                "4": nn.Conv2d(c_mid, c_out, 3, padding=1),
             }
         )
         if not is_last:
             self.main["6"] = Modulation(cond_dim, c_out)
-        self.skip = nn.Identity() if c_in == c_out else Conv2d(c_in, c_out, 1, bias=False)
+        self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        first, second = self.main["0"], self.main["4"]
-        modulations = [one for one in self.main.values() if isinstance(one, Modulation)]
-        if fits(x, [first, second][: len(modulations)]):
-            scales = tuple(one.scale_and_shift(cond) for one in modulations)
-            return conv_block(x, first, second, self.skip, scales, len(scales) == 2)
         h = self.main["4"](self.main["2"](self.main["0"](x), cond))
         if "6" in self.main:
             h = self.main["6"](h, cond)
@@ -158,47 +143,42 @@ class PlainConvBlock(nn.Module):
     The last block of a network stops after its second convolution, unless the style says otherwise.
     """
 
-    checkpointing = False
+    main: nn.ModuleDict
+    skip: nn.Module
 
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, style: Style, is_last: bool = False
     ) -> None:
         super().__init__()
         convolutions = {
-            "0": Conv2d(c_in, c_mid, 3, padding=1),
-            "2": Conv2d(c_mid, c_out, 3, padding=1),
+            "0": nn.Conv2d(c_in, c_mid, 3, padding=1),
+            "2": nn.Conv2d(c_mid, c_out, 3, padding=1),
         }
-        skip = nn.Identity() if c_in == c_out else Conv2d(c_in, c_out, 1, bias=False)
+        skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
         parts = {"main": nn.ModuleDict(convolutions), "skip": skip}
         for name in ("skip", "main") if style.identity_first else ("main", "skip"):
             self.add_module(name, parts[name])
         self.rectified = style.last_relu or not is_last
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        main, skip = self.get_submodule("main"), self.get_submodule("skip")
-        assert isinstance(main, nn.ModuleDict)
-        if fits(x, [main["0"], *[main["2"]] * self.rectified]):
-            return conv_block(x, main["0"], main["2"], skip, None, self.rectified)
-        h: Tensor = main["2"](main["0"](x).relu())
-        out: Tensor = (h.relu() if self.rectified else h) + skip(x)
+        h: Tensor = self.main["2"](self.main["0"](x).relu())
+        out: Tensor = (h.relu() if self.rectified else h) + self.skip(x)
         return out
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over the pixels, with a residual."""
 
-    checkpointing = False
-
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
         self.head_width = style.head_width
         self.norm = GroupNorm(1, channels) if style.attention_norm else nn.Identity()
-        self.qkv_proj = Conv2d(channels, channels * 3, 1)
-        self.out_proj = Conv2d(channels, channels, 1)
+        self.qkv_proj = nn.Conv2d(channels, channels * 3, 1)
+        self.out_proj = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv_proj(self.norm(x)).view(b, 3, -1, self.head_width, h * w)
+        qkv = self.qkv_proj(self.norm(x)).reshape(b, 3, -1, self.head_width, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
         heads = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = x + self.out_proj(heads.transpose(-1, -2).reshape(b, c, h, w))
@@ -223,33 +203,17 @@ class SkipBlock(nn.Module):
 
 
 def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor | None) -> Tensor:
-    """x through the blocks, one after the other."""
+    """Apply the blocks to x, one after the other."""
     x = in_format(x)
     for block in blocks:
-        if x.requires_grad and getattr(block, "checkpointing", False):
-            from torch.utils.checkpoint import checkpoint  # in some releases it imports sympy
-
-            x = checkpoint(block, x, cond, use_reentrant=False, preserve_rng_state=False)
-        else:
-            x = block(x, cond)
+        x = block(x, cond)
     return x
-
-
-def use_checkpointing(model: nn.Module) -> None:
-    """Makes the blocks of a model keep their inputs alone for the backward pass, and compute the
-    rest again: Chen et al. 2016, arXiv 1604.06174. Its convolutions keep no large copies either.
-    """
-    for module in model.modules():
-        if isinstance(module, (ConvBlock, PlainConvBlock, SelfAttention)):
-            module.checkpointing = True
-        if isinstance(module, Conv2d):
-            module.spares_memory = True
 
 
 def conv_row(
     widths: list[int], c_mid: int, style: Style, attention: bool, **last: bool
 ) -> list[nn.Module]:
-    """Conv blocks from widths[0] through widths[1], ... ; each followed by attention if it has any.
+    """Make conv blocks from widths[0] to widths[1] and on, each followed by attention if asked.
 
     `last`: arguments of the last conv block alone.
     """
@@ -275,11 +239,11 @@ def unet(
     bottom_depth: int,
     attention_from: int,
 ) -> nn.ModuleList:
-    """The blocks of a U-Net.
+    """Make the blocks of a U-Net.
 
     Args:
         widths: the channels of each level; a level has half the height and width of the one before.
-        style: how the blocks are made.
+        style: of the blocks.
         depth: conv blocks of a level on the way down, and on the way up.
         bottom_depth: conv blocks of the last level.
         attention_from: the first level whose conv blocks are followed by self-attention.

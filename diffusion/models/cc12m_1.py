@@ -38,11 +38,11 @@ class CC12M1Model(nn.Module):
         )
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
-        """The arguments of `forward` that are the same at every time: clip_embed, [B, 512]."""
+        """Return what `forward` takes that is the same at every time: clip_embed, [B, 512]."""
         return {"clip_embed": clip_embed}
 
     def forward(self, input: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
-        """v at time t.
+        """Return v at time t.
 
         Args:
             input: [B, 3, H, W], H and W multiples of 64.

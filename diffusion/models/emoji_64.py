@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v_diffusion.compute.kept import Packed, kept
-
 from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 EMBED_DIM = 256
@@ -32,14 +30,14 @@ class Sketch(nn.Module):
         self.register_buffer("spread", torch.tensor(1.0))
 
     def forward(self, clip_embed: Tensor) -> Tensor:
-        """Embeddings [B, 256] of length 16 to pictures [B, 3, 32, 32]."""
+        """Turn embeddings [B, 256] of length 16 into pictures [B, 3, 32, 32]."""
         h = self.coefficients(F.relu(self.features(clip_embed)))
         pixels: Tensor = self.pixels(h)
         return pixels.view(-1, 3, self.size, self.size)
 
 
 class Known(nn.Module):
-    """What the model knows to draw, for when it is given no words.
+    """Stands in for words by what the model knows to draw.
 
     If x_t comes of one of the known things, s_i being its sketch, then of thing i with probability
 
@@ -55,30 +53,29 @@ class Known(nn.Module):
     def __init__(self, things: int) -> None:
         super().__init__()
         self.register_buffer("embeds", torch.zeros(things, EMBED_DIM))
-        self.drawn: Packed = {}
 
     def forward(
-        self, sketch: Sketch, x: Tensor, alpha: Tensor, sigma: Tensor
+        self, drawn: Tensor, spread: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The embeddings [B, 256] and the sketches [B, 3, 32, 32] in place of words.
+        """Return the embeddings [B, 256] and the sketches [B, 3, 32, 32] in place of words.
 
         Args:
-            sketch: draws a thing's.
+            drawn: the sketch of each thing, [N, 3, 32, 32].
+            spread: r.
             x: x_t, [B, 3, H, W].
             alpha, sigma: [B, 1, 1, 1].
         """
-        drawn = kept(self.drawn, "sketches", self.embeds, lambda: sketch(unit_scale(self.embeds)))
+        size = drawn.shape[1:]
         drawn = drawn.flatten(1).to(x.dtype)
         # The mean of n pixels has an n-th of their noise's variance.
-        half = F.interpolate(x, (sketch.size,) * 2, mode="area").flatten(1)
-        pixels = x[0, 0].numel() / sketch.size**2
-        variance = sigma**2 / pixels + alpha**2 * sketch.spread**2
+        half = F.interpolate(x, size[1:], mode="area").flatten(1)
+        pixels = x[0, 0].numel() / size[1:].numel()
+        variance = sigma**2 / pixels + alpha**2 * spread**2
         alpha, variance = alpha.flatten(1), variance.flatten(1)
         # |x - alpha s|^2 without |x|^2, which is the same for all.
         off = alpha**2 * drawn.square().sum(1) - 2 * alpha * (half @ drawn.T)
         weights = (-off / (2 * variance)).softmax(1)
-        sketches = (weights @ drawn).view(-1, 3, sketch.size, sketch.size)
-        return weights @ self.embeds.to(x.dtype), sketches
+        return weights @ self.embeds.to(x.dtype), (weights @ drawn).view(-1, *size)
 
 
 class Emoji64Model(nn.Module):
@@ -120,17 +117,18 @@ class Emoji64Model(nn.Module):
         )
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
-        """The arguments of `forward` that are the same at every time, computed once for a run.
+        """Compute once for a run the arguments of `forward` that are the same at every time.
 
         Args:
-            clip_embed: [B, 256]; its length doesn't matter, but that zeros are no words.
+            clip_embed: [B, 256]; its length doesn't matter, but zeros are no words.
         """
         found = {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
         # Beside words, for classifier-free guidance, no words stay what they were in training: the
         # mean of all. To lead away from one likely thing to another would lead too far. Tensors
         # without numbers have no words either way.
         if not clip_embed.is_meta and not clip_embed.any():
-            found["nothing"] = clip_embed.new_ones(len(clip_embed), dtype=torch.bool)
+            things = self.sketch(unit_scale(self.known.embeds))
+            found["things"] = things.expand(len(clip_embed), *things.shape)
         return found
 
     def forward(
@@ -139,29 +137,31 @@ class Emoji64Model(nn.Module):
         t: Tensor,
         clip_embed: Tensor,
         sketch: Tensor | None = None,
-        nothing: Tensor | None = None,
+        things: Tensor | None = None,
     ) -> Tensor:
-        """v at time t.
+        """Return v at time t.
 
         Args:
             input: [B, 3, H, W], H and W multiples of 8.
             t: [B], 0 (the picture) to 1 (noise).
-            clip_embed: [B, 256]; its length doesn't matter, but that zeros are no words.
+            clip_embed: [B, 256]; its length doesn't matter, but zeros are no words.
             sketch: [B, 3, 32, 32], of `conditions`; computed here if it isn't given.
-            nothing: [B], of `conditions`: there if there are no words at all.
+            things: [B, N, 3, 32, 32], of `conditions`, the same in each row: the sketches of all
+                that the model knows, where there are no words at all.
 
         Returns:
             v, [B, 3, H, W].
         """
         if sketch is None:
             conditions = self.conditions(clip_embed)
-            sketch, nothing = conditions["sketch"], conditions.get("nothing")
+            sketch, things = conditions["sketch"], conditions.get("things")
         h, w = input.shape[2:]
         angle = t[:, None, None, None] * (math.pi / 2)
         alpha, sigma = angle.cos(), angle.sin()
         sketch = sketch.to(input.dtype)
-        if nothing is not None:
-            clip_embed, sketch = self.known(self.sketch, input, alpha, sigma)
+        if things is not None:
+            spread = self.sketch.spread
+            clip_embed, sketch = self.known(things[0], spread, input, alpha, sigma)
         clip_embed = unit_scale(clip_embed)
         half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
         full = F.interpolate(sketch, (h, w), mode="bilinear", align_corners=False)

@@ -45,15 +45,15 @@ class UnconditionalModel(nn.Module):
         )
 
     def conditions(self, clip_embed: Tensor | None = None) -> dict[str, Tensor]:
-        """The arguments of `forward` that are the same at every time: none."""
+        """Return the arguments of `forward` that are the same at every time: none."""
         return {}
 
     def time(self, t: Tensor) -> Tensor:
-        """What of the time t, [B], the features are of."""
+        """Return what the features of the time t, [B], are made from."""
         return t
 
     def forward(self, input: Tensor, t: Tensor) -> Tensor:
-        """v at time t.
+        """Return v at time t.
 
         Args:
             input: [B, 3, H, W], H and W multiples of `size_multiple`.

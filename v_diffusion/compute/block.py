@@ -1,100 +1,161 @@
-"""Two convolutions in a row, each rectified, and a skip: forward and back in few passes."""
+"""Blocks of the networks whose weights don't change, forward and back in few passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import compiled, fused
-from .convolution import Conv2d
-from .fused import Rectifier
+from CLIP import model as clip
+from diffusion.models import blocks
+
+from . import pointwise
+from .convolution import Convolution
+from .kernels import once
+from .matmul import Linear
+from .pointwise import Rectifier
 
 
-@dataclass(frozen=True)
-class Pair:
-    """What a block is made of.
-
-    Args:
-        first, second: its convolutions.
-        skip: a convolution beside them, None where x itself is added to what they give.
-        modulations: scale and shift of each one's normalised output, [B, C] or [1, C]; where there
-            is none, outputs are not normalised.
-        rectified: whether the second one's output is rectified.
-    """
-
-    first: Conv2d
-    second: Conv2d
-    skip: Conv2d | None
-    modulations: tuple[tuple[Tensor, Tensor], ...] | None
-    rectified: bool
-
-
-def fits(x: Tensor, rectified: Iterable[nn.Module]) -> bool:
-    """Whether `conv_block` can have x: on a CPU, with weights kept packed.
-
-    Args:
-        rectified: the convolutions whose output is rectified.
-    """
-    layers = [layer for layer in rectified if isinstance(layer, Conv2d)]
-    return (
-        all(layer.keeps(x) for layer in layers)
-        and compiled.is_there()
-        and fused.whole(layer.out_channels for layer in layers)
-    )
-
-
-def rectifier(pair: Pair, which: int, h: Tensor, sums: Tensor | None) -> Rectifier:
-    """What the output of a convolution goes through."""
-    if pair.modulations is None:
-        return fused.only_rectify(h)
-    assert sums is not None
-    return fused.modulate(h, sums, *pair.modulations[which])
-
-
-class FusedPair(torch.autograd.Function):
-    """The block; the gradient goes to x alone."""
+class Through(torch.autograd.Function):
+    """A `ConvBlock`; the gradient goes to x alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pair: Pair) -> Tensor:
-        measured = pair.modulations is not None
-        h, sums = pair.first.through(x, measured=measured)
-        first = rectifier(pair, 0, h, sums)
-        g, sums = pair.second.through(h, first, measured=measured and pair.rectified)
-        beside = x if pair.skip is None else pair.skip.convolve(x)
-        ctx.pair, ctx.first, ctx.second = pair, first, None
-        if not pair.rectified:
+    def forward(ctx: Any, x: Tensor, block: ConvBlock, modulations: list[Tensor]) -> Tensor:
+        h, moments = block.first.forward(x, measured=block.measured)
+        first = rectifier(h, moments, modulations[:1])
+        measured = block.measured and block.rectified
+        g, moments = block.second.forward(h, first, measured)
+        beside = x if block.skip is None else block.skip.forward(x)[0]
+        ctx.block, ctx.first, ctx.second = block, first, None
+        if not block.rectified:
             ctx.save_for_backward(h)
             return g + beside
-        ctx.second = rectifier(pair, 1, g, sums)
+        ctx.second = rectifier(g, moments, modulations[1:])
         ctx.save_for_backward(h, g)
-        return fused.rectify(g, ctx.second, beside)
+        return pointwise.rectify(g, ctx.second, beside)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        pair: Pair = ctx.pair
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        block: ConvBlock = ctx.block
         h, *last = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        beside = grad if pair.skip is None else pair.skip.gradient(grad)
-        after = fused.back(grad, last[0], ctx.second) if last else None
-        inner = pair.second.gradient_through(grad, after)
-        return pair.first.gradient_through(inner, fused.back(inner, h, ctx.first), beside), None
+        beside = grad if block.skip is None else block.skip.backward(grad)
+        after = pointwise.back(grad, last[0], ctx.second) if last else None
+        inner = block.second.backward(grad, after)
+        before = pointwise.back(inner, h, ctx.first)
+        return block.first.backward(inner, before, beside), None, None
 
 
-def conv_block(
-    x: Tensor,
-    first: nn.Module,
-    second: nn.Module,
-    skip: nn.Module,
-    modulations: tuple[tuple[Tensor, Tensor], ...] | None,
-    rectified: bool,
-) -> Tensor:
-    """The output of a block that `fits`, [B, K, H, W] in channels_last, with a pair's arguments."""
-    assert isinstance(first, Conv2d) and isinstance(second, Conv2d)
-    layer = skip if isinstance(skip, Conv2d) else None
-    pair = Pair(first, second, layer, modulations, rectified)
-    out: Tensor = FusedPair.apply(x.contiguous(memory_format=torch.channels_last), pair)
-    return out
+def rectifier(h: Tensor, moments: Tensor | None, modulation: list[Tensor]) -> Rectifier:
+    """Make what a convolution's output goes through; where it isn't modulated, a ReLU alone."""
+    if moments is None:
+        return pointwise.only_rectify(h)
+    return pointwise.modulate(h, moments, modulation[0])
+
+
+class ConvBlock(nn.Module):
+    """The twin of a `ConvBlock` or a `PlainConvBlock` of the networks, [B, C, H, W]."""
+
+    def __init__(self, block: blocks.ConvBlock | blocks.PlainConvBlock, spare: bool) -> None:
+        super().__init__()
+        layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
+        self.first, self.second = (Convolution(layer, spare) for layer in layers)
+        skip = block.skip
+        self.skip = Convolution(skip, spare) if isinstance(skip, nn.Conv2d) else None
+        modulations = [one for one in block.main.values() if isinstance(one, blocks.Modulation)]
+        self.modulations = [one.layer.weight.detach() for one in modulations]
+        self.measured = isinstance(block, blocks.ConvBlock)
+        rectified = getattr(block, "rectified", len(modulations) == 2)
+        self.rectified = bool(rectified)
+
+    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        scales: list[Tensor] = []
+        if cond is not None:
+            if torch.is_grad_enabled() and cond.requires_grad:
+                text = "a twin gives no gradient to the time or the embedding"
+                raise ValueError(f"{text}; use the plain module")
+            scales = [F.linear(cond, weight) for weight in self.modulations]
+        x = x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = Through.apply(x, self, scales)
+        return out
+
+
+def supports(block: blocks.ConvBlock | blocks.PlainConvBlock) -> bool:
+    """Return whether the channels that are rectified fill vectors."""
+    from .kernels.product import COLUMNS
+
+    layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
+    rectified = len(block.main) == 4 or getattr(block, "rectified", False)
+    return not any(layer.out_channels % COLUMNS for layer in layers[: 1 + rectified])
+
+
+class ScaledSiLU(torch.autograd.Function):
+    """x sigmoid(a x) = silu(a x) / a, whose derivative is silu's at a x: one tensor to keep."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: float) -> Tensor:
+        scaled = x * a
+        ctx.save_for_backward(scaled)
+        return F.silu(scaled).mul_(1 / a)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (scaled,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grad, scaled), None
+
+
+class TransformerBlock(nn.Module):
+    """The twin of a block of CLIP's image tower, [L, B, width].
+
+    Args:
+        norms: the twins of its two normalisations.
+        is_last: give the first position alone, [1, B, width], at a sixth of the cost.
+        spare: keep no packed copies of the weights.
+    """
+
+    def __init__(
+        self, block: clip.Block, norms: list[nn.Module], is_last: bool, spare: bool
+    ) -> None:
+        super().__init__()
+        self.is_last = is_last
+        self.ln_1, self.ln_2 = norms
+        weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+        width = weight.shape[1]
+        self.q = Linear(weight[:width], bias[:width], spare)
+        self.kv = Linear(weight[width:], bias[width:], spare)
+        layers = block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj
+        self.out_proj, self.c_fc, self.c_proj = (
+            Linear(one.weight, one.bias, spare) for one in layers if isinstance(one, nn.Linear)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        length, b, width = x.shape
+        h = self.ln_1(x)
+        x = x[:1] if self.is_last else x
+        q = self.q(h[: len(x)]).view(len(x), b, -1, clip.HEAD_WIDTH).permute(1, 2, 0, 3)
+        kv = self.kv(h).view(length, b, 2, -1, clip.HEAD_WIDTH)
+        k, v = kv.permute(2, 1, 3, 0, 4)
+        heads = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
+        h = ScaledSiLU.apply(self.c_fc(self.ln_2(x)), 1.702)
+        out: Tensor = x + self.c_proj(h)
+        return out
+
+
+class Patches(nn.Module):
+    """The twin of CLIP's first convolution as what it is, a linear layer on patches."""
+
+    def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
+        super().__init__()
+        self.side = layer.kernel_size[0]
+        self.linear = Linear(layer.weight.flatten(1), None, spare)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.unfold(x, self.side, stride=self.side).transpose(1, 2)
+        down = x.shape[2] // self.side
+        patches: Tensor = self.linear(rows).transpose(1, 2).unflatten(2, (down, -1))
+        return patches

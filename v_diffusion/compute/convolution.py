@@ -1,4 +1,4 @@
-"""A convolution whose weights stay in the layout that the CPU's kernels compute with."""
+"""Convolutions whose weights don't change, each computed in the fastest way there is."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused, products, unpacked, winograd
-from .fused import Gradient, Rectifier
-from .kept import Packed, kept
+from . import few_pixels, pointwise, winograd
+from .kernels import once
+from .matmul import Product
+from .pointwise import Gradient, Rectifier
 
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
@@ -19,146 +20,86 @@ FEW_PIXELS = 64
 ROOM, LITTLE_ROOM, FIRST_ROOM = 36, 3, 20
 
 
-def can_pack() -> bool:
-    """Whether this PyTorch has oneDNN's kernels for packed weights (those of its compiler)."""
-    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
-    return (
-        has_onednn()
-        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
-
-
 def as_rows(x: Tensor) -> Tensor:
-    """Pictures [B, C, H, W] as rows of pixels, [B H W, C]."""
+    """Return pictures [B, C, H, W] as rows of pixels, [B H W, C]."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def as_picture(rows: Tensor, like: Tensor) -> Tensor:
-    """Rows of pixels [B H W, C] as pictures [B, C, H, W], with the sides of another."""
+    """Return rows of pixels [B H W, C] as pictures [B, C, H, W], with the sides of another."""
     b, _, h, w = like.shape
     return rows.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 
-class PackedConvolution(torch.autograd.Function):
-    """A convolution of a layer that packs; the gradient goes to x alone."""
+class Convolution:
+    """A convolution of stride 1 whose sides stay as they are.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: "Conv2d") -> Tensor:
-        ctx.layer = layer
-        return layer.convolve(x)
+    Args:
+        layer: its weights are shared.
+        spare: keep fewer copies of them.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        layer: Conv2d = ctx.layer
-        return layer.gradient(grad), None
+    def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
+        self.weight = layer.weight.detach()
+        self.bias = None if layer.bias is None else layer.bias.detach()
+        self.spare = spare
+        self.packed: dict[str, Tensor] = {}
+        self.padding = layer.kernel_size[0] // 2
+        self.product = None if self.padding else Product(self.weight[..., 0, 0], self.bias, spare)
 
+    def packed_for(self, use: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return the weights laid out for a use, made by `make` the first time."""
+        if use not in self.packed:
+            with torch.inference_mode(False), torch.no_grad():
+                self.packed[use] = make()
+        return self.packed[use]
 
-class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` of stride 1 that `pack` can make keep packed copies of its weights."""
-
-    padding: tuple[int, ...]  # never one of the words that `nn.Conv2d` takes
-    packs = False
-    packed: Packed
-    spares_memory = False
-
-    def keeps(self, x: Tensor) -> bool:
-        """Whether its weights are kept packed for such pictures."""
-        return self.packs and x.device.type == "cpu" and x.dtype == torch.float32
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.keeps(x):
-            return super().forward(x)
-        x = x.contiguous(memory_format=torch.channels_last)
-        out: Tensor = PackedConvolution.apply(x, self)
-        return out
-
-    def kept(self, use: str, shape: torch.Size | None, make: Callable[[], Tensor]) -> Tensor:
-        """The weights packed for pictures of a shape: those kept for this use, if they fit."""
-        return kept(self.packed, use, self.weight, make, shape)
-
-    def matrix(self, x: Tensor) -> Tensor | None:
-        """The weights of a convolution of single pixels, if it is to be a product of x's pixels."""
-        if self.kernel_size != (1, 1):
-            return None
-        matrix = self.weight.flatten(1)
-        return matrix if products.pays(x.numel() // x.shape[1], matrix, fewest=1) else None
-
-    def through(
+    def forward(
         self, x: Tensor, before: Rectifier | None = None, measured: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """The convolution of x in channels_last, and sums over what comes out, if wanted.
+        """Convolve x in channels_last; return that, and its moments if wanted.
 
         Args:
             before: what x goes through first.
         """
-        if fused.pays(x.shape, self.weight, FIRST_ROOM if self.spares_memory else math.inf):
-            packed = self.kept("tiles", None, lambda: fused.pack(self.weight))
-            return fused.convolve(x, packed, self.out_channels, self.bias, before, None, measured)
-        out = self.convolve_alone(x if before is None else fused.rectify(x, before))
-        return out, fused.measure(out) if measured else None
+        room = FIRST_ROOM if self.spare else math.inf
+        if winograd.is_faster(x.shape, self.weight.shape, room):
+            packed = self.packed_for("tiles", lambda: winograd.pack(self.weight))
+            values = None if before is None else before.values
+            filters = len(self.weight)
+            return winograd.convolve(x, packed, filters, self.bias, values, measured=measured)
+        out = self.forward_alone(x if before is None else pointwise.rectify(x, before))
+        return out, pointwise.measure(out) if measured else None
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """The convolution of x in channels_last, in the fastest way there is."""
-        return self.through(x)[0]
-
-    def convolve_alone(self, x: Tensor) -> Tensor:
-        """The convolution without what may stand before it."""
-        if unpacked.pays(x.numel() // x.shape[1], self.weight):
-            return unpacked.convolve(x, self.weight, self.bias)
-        if (matrix := self.matrix(x)) is not None:
-            return as_picture(products.forth(as_rows(x), matrix, self.bias, self.packed), x)
-        if winograd.pays(x.shape, self.weight, self.spares_memory):
-            packed = self.kept("forward", x.shape, lambda: winograd.pack(self.weight, x.shape))
-            return winograd.convolve(x, packed, self.bias, self.out_channels)
-        return self.convolve_direct(x)
-
-    def convolve_direct(self, x: Tensor) -> Tensor:
-        """The convolution with as many multiplications as it has."""
-        padding, once = list(self.padding), [1, 1]
-        reorder = torch.ops.mkldnn._reorder_convolution_weight
-        packed = self.kept(
-            "forward",
-            x.shape,
-            lambda: reorder(self.weight, padding, once, once, 1, list(x.shape)),
+    def forward_alone(self, x: Tensor) -> Tensor:
+        if few_pixels.is_faster(x.numel() // x.shape[1], self.weight):
+            return few_pixels.convolve(x, self.weight, self.bias)
+        if self.product is not None:
+            return as_picture(self.product.forward(as_rows(x)), x)
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding).contiguous(
+            memory_format=torch.channels_last
         )
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, packed, self.bias, padding, once, once, 1, "none", [], ""
-        )
-        return out
 
-    def gradient_through(
+    def backward(
         self, grad: Tensor, before: Gradient | None = None, added: Tensor | None = None
     ) -> Tensor:
-        """The gradient to x, given that to what came out, in channels_last; and another added.
+        """Return the gradient to x, given that to what came out, in channels_last.
 
         Args:
             before: what the given one goes back through first.
+            added: another to add.
         """
         turned = self.weight.transpose(0, 1)
-        if fused.pays(grad.shape, turned, LITTLE_ROOM if self.spares_memory else ROOM):
-            packed = self.kept("turned tiles", None, lambda: fused.pack(turned.flip(2, 3)))
-            grad = grad.contiguous(memory_format=torch.channels_last)
-            return fused.convolve(grad, packed, self.in_channels, None, before, added)[0]
-        grad_x = self.gradient_alone(grad if before is None else fused.go_back(grad, before))
+        if winograd.is_faster(grad.shape, turned.shape, LITTLE_ROOM if self.spare else ROOM):
+            packed = self.packed_for("turned tiles", lambda: winograd.pack(turned.flip(2, 3)))
+            values = None if before is None else before.values
+            return winograd.convolve(grad, packed, len(turned), None, values, added)[0]
+        grad_x = self.backward_alone(grad if before is None else pointwise.go_back(grad, before))
         return grad_x if added is None else grad_x.add_(added)
 
-    def gradient(self, grad: Tensor) -> Tensor:
-        """The gradient to x, given that to what came out."""
-        return self.gradient_through(grad)
-
-    def gradient_alone(self, grad: Tensor) -> Tensor:
-        """The gradient to x without what it may go back through first."""
-        if not self.spares_memory and (matrix := self.matrix(grad)) is not None:
-            return as_picture(products.back(as_rows(grad), matrix, self.packed), grad)
-        turned = self.weight.transpose(0, 1)
-        # Here there is a second copy of the weights only where it is a small one.
-        if winograd.pays(grad.shape, turned, spare=True):
-            grad = grad.contiguous(memory_format=torch.channels_last)
-            packed = self.kept(
-                "backward", grad.shape, lambda: winograd.pack(turned.flip(2, 3), grad.shape)
-            )
-            return winograd.convolve(grad, packed, None, self.in_channels)
+    def backward_alone(self, grad: Tensor) -> Tensor:
+        if self.product is not None:
+            return as_picture(self.product.backward(as_rows(grad)), grad)
         # Weights as they are and a picture in the same order spare one pass over the weights.
         small = grad.shape[2] * grad.shape[3] <= FEW_PIXELS
         order = torch.contiguous_format if small else torch.channels_last
@@ -167,11 +108,28 @@ class Conv2d(nn.Conv2d):
         return grad_x.contiguous(memory_format=torch.channels_last)
 
 
-def pack(model: nn.Module, packs: bool = True) -> nn.Module:
-    """Makes the convolutions of a model that isn't trained keep packed weights, from their first
-    call on, or no longer. On a CPU a call then doesn't lay out the weights anew. Ask `can_pack`.
-    """
-    for module in model.modules():
-        if isinstance(module, Conv2d):
-            module.packs, module.packed = packs, {}
-    return model
+class Convolved(torch.autograd.Function):
+    """A `Convolution`; the gradient goes to x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Convolution) -> Tensor:
+        ctx.layer = layer
+        return layer.forward(x)[0]
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        layer: Convolution = ctx.layer
+        return layer.backward(grad.contiguous(memory_format=torch.channels_last)), None
+
+
+class Conv2d(nn.Module):
+    """A `Convolution` as a layer."""
+
+    def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
+        super().__init__()
+        self.layer = Convolution(layer, spare)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = Convolved.apply(x.contiguous(memory_format=torch.channels_last), self.layer)
+        return out

@@ -1,119 +1,179 @@
-"""3x3 convolutions on a CPU with 4 multiplications for 9: Winograd's F(2x2, 3x3).
+"""3x3 convolutions of padding 1 by Winograd's F(4x4, 3x3), compiled.
 
-The picture is cut into 2x2 tiles, each seen with its border as d, 4x4. With g the weights,
-
-    out = A^T [(G g G^T) * (B^T d B)] A
-
-where * multiplies the 4x4 entries, a sum over the channels each: 16 matrix products over all tiles
-(Lavin and Gray 2015, arXiv 1509.09308, eq. 8; the transforms are their eq. 3). They are done in
-pieces that stay in the processor's cache. It rounds about as much as the usual way, to within 1e-6
-of the largest number (larger tiles would save more and round more).
+Pictures are [B, C, H, W] of fp32 in channels_last.
 """
 
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-# Of the four entries that a transform makes along a side, the last one comes second here.
-G = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5))
-MIDDLE = 10  # of the 16 entries the one that all four pixels of a tile have in them once
+from . import kernels
+from .kernels import address, round_up
 
-# Tiles of a piece: some MB with all channels.
-PIECE = 256
-# It pays from so many channels on, and from so many numbers in a product.
-CHANNELS, NUMBERS = 128, 2**15
+# With fewer tiles of all pictures together the weights are what takes time, but for those that are
+# small enough to stay in the cache (so many bytes, transformed).
+MIN_TILES, SMALL = 16, 2**23
+MAX_PIECE = 32  # tiles of a piece: what then is transformed stays in the cache
+ALIGNMENT = 64  # of memory that two threads write to
+SHAPES = 1024  # so many are remembered
 
 
-def pays(shape: torch.Size, weight: Tensor, spare: bool) -> bool:
-    """Whether to take this way with weights [K, C, 3, 3] and pictures of a shape [B, C, H, W].
+def tiles_of(shape: torch.Size) -> int:
+    """Return the number of tiles of a picture of a shape [B, C, H, W]."""
+    return -(-shape[2] // 4) * -(-shape[3] // 4)
+
+
+def padded(filters: int, channels: int) -> tuple[int, int]:
+    """Round up to what fills vectors; weights have zeros there."""
+    from .kernels.product import COLUMNS
+    from .kernels.vectors import LANES
+
+    return round_up(filters, COLUMNS), round_up(channels, LANES)
+
+
+@lru_cache(SHAPES)
+def is_faster(shape: torch.Size, weights: torch.Size, room: float = math.inf) -> bool:
+    """Return whether to go this way with weights [K, C, 3, 3] and pictures [B, C, H, W].
 
     Args:
-        spare: only if the transformed weights are no larger than the pictures.
+        room: how many times as large as the pictures the transformed weights may be.
     """
-    b, _, h, w = shape
-    k = len(weight)
-    if weight.shape[2:] != (3, 3) or h % 2 or w % 2 or (spare and 16 * k > b * h * w):
+    if weights[2:] != (3, 3) or not kernels.available():
         return False
-    channels = min(weight.shape[:2])
-    return channels >= CHANNELS and b * (h // 2) * (w // 2) * channels >= NUMBERS
+    from .kernels.convolution import PRODUCTS
 
-
-def rows_at_once(shape: torch.Size) -> int:
-    """How many rows of tiles make a piece: the most that divide all evenly."""
     b, _, h, w = shape
-    most = max(1, PIECE // (b * w // 2))
-    return max(n for n in range(1, min(most, h // 2) + 1) if h // 2 % n == 0)
+    filters, channels = padded(*weights[:2])
+    if 4 * PRODUCTS * filters * channels <= SMALL:
+        return True
+    return PRODUCTS * filters <= room * b * h * w and b * tiles_of(shape) >= MIN_TILES
 
 
-def pack(weight: Tensor, shape: torch.Size) -> Tensor:
-    """G g G^T of weights [K, C, 3, 3], packed for `convolve` with pictures of a shape."""
-    k, c = weight.shape[:2]
-    g = weight.new_tensor(G)
-    # Columns come before rows here, as in the pieces below.
-    transformed = torch.einsum("ja,ib,kcba->jikc", g, g, weight).reshape(16 * k, c, 1, 1)
-    tiles = shape[0] * rows_at_once(shape) * shape[3] // 2
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        transformed, [0, 0], [1, 1], [1, 1], 16, [1, 16 * c, tiles, 1]
-    )
-    return packed
+def pieces(shape: torch.Size, threads: int) -> tuple[int, int]:
+    """Return the tiles of a piece and the pieces of an image, which give all threads as much."""
+    from .kernels.product import ROWS
+
+    tiles = tiles_of(shape)
+    most = min(MAX_PIECE, -(-tiles * shape[0] // threads))
+    size = round_up(-(-tiles // -(-tiles // most)), ROWS)
+    return size, -(-tiles // size)
 
 
-def multiply(pieces: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """The 16 products: [N, 16 C] to [N, 16 K], as a 1x1 convolution of 16 groups."""
-    x = pieces[None, :, None].permute(0, 3, 1, 2)
-    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, packed, bias, [0, 0], [1, 1], [1, 1], 16, "none", [], ""
-    )
-    return out.permute(0, 2, 3, 1)[0, :, 0]
-
-
-def convolve(x: Tensor, packed: Tensor, bias: Tensor | None, k: int) -> Tensor:
-    """The convolution of padding 1.
+@dataclass(frozen=True)
+class Plan:
+    """The work of convolutions of one shape.
 
     Args:
-        x: [B, C, H, W] in channels_last.
-        packed: of `pack`, for x's shape.
-        bias: [k] or None.
-        k: the channels of what is returned, [B, k, H, W] in channels_last.
+        channels, filters: with those that fill vectors.
+        per_image: pieces of an image.
+        scratch: the numbers of a thread's own memory.
+        numbers: the task's arguments, but for those that differ from call to call.
+        zeros: which the arguments have the address of.
     """
+
+    channels: int
+    filters: int
+    per_image: int
+    scratch: int
+    numbers: list[int]
+    zeros: Tensor
+
+
+@lru_cache(SHAPES)
+def plan_of(shape: torch.Size, filters: int, threads: int) -> Plan:
+    """Plan convolutions of pictures [B, C, H, W]."""
+    from .kernels import convolution as jit
+
+    b, c, h, w = shape
+    wide, deep = padded(filters, c)
+    tiles, per_image = pieces(shape, threads)
+    size = round_up(jit.scratch_bytes(tiles, deep, wide), ALIGNMENT)
+    zeros = torch.zeros(max(deep, wide), dtype=torch.float32, device="cpu")
+    at_zeros = address(zeros, max(deep, wide))
+    sizes = {"images": b, "height": h, "width": w, "channels": deep, "filters": wide}
+    values = {"tiles": tiles, "scratch_bytes": size, "bias": at_zeros, "zeros": at_zeros}
+    numbers = kernels.numbers_of(jit.ARGUMENTS, {**sizes, **values})
+    return Plan(deep, wide, per_image, size // 4, numbers, zeros)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """Transform weights [K, C, 3, 3] for `convolve`."""
+    from .kernels import convolution as jit
+
+    filters, channels = padded(*weight.shape[:2])
+    turned = weight.permute(2, 3, 1, 0)
+    more = (0, filters - turned.shape[3], 0, channels - turned.shape[2])
+    turned = F.pad(turned, more).flatten().contiguous()
+    out = weight.new_empty(jit.PRODUCTS * channels * filters)
+    places = {"x": address(turned, 9 * channels * filters), "output": address(out, out.numel())}
+    kernels.share(jit.pack, jit.ARGUMENTS, {**places, "channels": channels, "filters": filters})
+    return out
+
+
+def convolve(
+    x: Tensor,
+    packed: Tensor,
+    filters: int,
+    bias: Tensor | None = None,
+    before: Mapping[str, Tensor] | None = None,
+    added: Tensor | None = None,
+    measured: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Convolve pictures, in one pass with what stands before and behind that in a network.
+
+    Args:
+        packed: of `pack`.
+        filters: the channels of what comes out.
+        before: the values of a `pointwise.Rectifier` or `pointwise.Gradient`, which x goes through
+            first.
+        added: a picture to add, where there is no bias.
+        measured: give the moments too.
+
+    Returns:
+        What comes out, and of each part of it the count, the mean and the sum of squares around
+        that, [B, parts, 3].
+    """
+    from .kernels import convolution as jit
+    from .kernels import threads
+
     b, c, h, w = x.shape
-    rows, columns = rows_at_once(x.shape), w // 2
-    x = x.permute(0, 2, 3, 1)
-    out = x.new_empty(b, h, w, k)
+    many = threads.count()
+    plan = plan_of(x.shape, filters, many)
+    wide, deep = plan.filters, plan.channels
+    if deep > c:
+        x = F.pad(x, (0, 0, 0, 0, 0, deep - c)).contiguous(memory_format=torch.channels_last)
+    if bias is not None and wide > filters:
+        bias = F.pad(bias, (0, wide - filters))
+    out = x.new_empty(b, h, w, wide).permute(0, 3, 1, 2)
+    moments = x.new_empty(b, plan.per_image, 3) if measured else None
+    scratch = x.new_empty(many * plan.scratch)
+    numbers = list(plan.numbers)
+    numbers[jit.X] = address(x, b, deep, h, w)
+    numbers[jit.WEIGHT] = address(packed, jit.PRODUCTS * deep * wide)
+    numbers[jit.OUTPUT] = address(out, b, wide, h, w)
+    numbers[jit.SCRATCH] = address(scratch, many * plan.scratch)
     if bias is not None:
-        in_middle = bias.new_zeros(16, k)
-        in_middle[MIDDLE] = bias
-        bias = in_middle.view(-1)
-    # A piece with its border, which stays 0 beyond the picture; its rows transformed; and all.
-    piece = x.new_zeros(b, 2 * rows + 2, w + 2, c)
-    half = x.new_empty(b, rows, w + 2, 4, c)
-    both = x.new_empty(b, rows, columns, 4, 4, c)
-    # Of the four rows of each tile, d_0 to d_3, B^T d has d_0 - d_2, d_1 - d_3, d_1 + d_2 and
-    # d_2 - d_1.
-    d_1, d_2 = piece[:, 1:-1:2], piece[:, 2::2]
-    d_01, d_23 = (torch.unflatten(piece[:, i : i + 2 * rows], 1, (rows, 2)) for i in (0, 2))
-    row_01, row_2, row_3 = half[:, :, :, :2].transpose(2, 3), half[:, :, :, 2], half[:, :, :, 3]
-    e_1, e_2 = half[:, :, 1:-1:2], half[:, :, 2::2]
-    e_01, e_23 = (torch.unflatten(half[:, :, i : i + w], 2, (columns, 2)) for i in (0, 2))
-    column_01, column_2, column_3 = both[:, :, :, :2], both[:, :, :, 2], both[:, :, :, 3]
-    for first in range(0, h, 2 * rows):
-        after = first + 2 * rows
-        low, high = max(first - 1, 0), min(after + 1, h)
-        piece[:, low - first + 1 : high - first + 1, 1:-1] = x[:, low:high]
-        if after == h:
-            piece[:, -1] = 0
-        torch.sub(d_01, d_23, out=row_01)
-        torch.add(d_1, d_2, out=row_2)
-        torch.sub(d_2, d_1, out=row_3)
-        torch.sub(e_01, e_23, out=column_01)
-        torch.add(e_1, e_2, out=column_2)
-        torch.sub(e_2, e_1, out=column_3)
-        m = multiply(both.view(-1, 16 * c), packed, bias).view(b, rows, columns, 4, 4, k)
-        m_0, m_3, m_1, m_2 = m.unbind(3)
-        m_0.add_(m_1).add_(m_2)
-        m_1.sub_(m_2)
-        torch.sub(m_1, m_3, out=m_3)
-        tiles = out[:, first:after].view(b, rows, 2, columns, 2, k)
-        y_0, y_3, y_1, y_2 = m[:, :, :, :2].unbind(4)
-        torch.add(y_0.add_(y_1), y_2, out=tiles[:, :, 0])
-        torch.sub(y_1.sub_(y_2), y_3, out=tiles[:, :, 1])
-    return out.permute(0, 3, 1, 2)
+        numbers[jit.BIAS] = address(bias, wide)
+    if moments is not None:
+        numbers[jit.MOMENTS] = address(moments, b, plan.per_image, 3)
+    if before is not None:
+        numbers[jit.HOW] = jit.GRADIENT if "h" in before else jit.RECTIFIED
+        numbers[jit.SCALE] = address(before["scale"], b, deep)
+        numbers[jit.SHIFT] = address(before["shift"], b, deep)
+    if before is not None and "h" in before:
+        numbers[jit.AWAY] = address(before["h"], b, deep, h, w) - numbers[jit.X]
+        numbers[jit.MORE] = address(before["more"], b, 3)
+    if added is not None and wide == filters:
+        numbers[jit.ADDED] = address(added, b, wide, h, w) - numbers[jit.OUTPUT]
+    threads.share(jit.convolve, numbers, many)
+    if wide > filters:
+        out = out[:, :filters].contiguous(memory_format=torch.channels_last)
+        out = out if added is None else out.add_(added)
+    return out, moments

@@ -1,16 +1,18 @@
-"""From files of weights to models that are ready to draw."""
+"""Loading models from files of weights, and making them ready to draw."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from CLIP import clip
+from CLIP.model import CLIP, on_meta
 from diffusion import get_model
 
-from ..compute import compilation, convolution
-from ..compute.blank import on_meta
-from ..shell.console import note
+from ..compute import accelerate, checkpointed
+from ..shell.console import log
 from ..shell.errors import UserError
 from ..weights import store, tensors
 
@@ -27,26 +29,8 @@ class Models(NamedTuple):
     clip: Any
 
 
-def load_clip(path: Path, device: torch.device) -> Any:
-    from CLIP import clip
-
-    return clip.load(path, device=device)[0].requires_grad_(False)
-
-
-def prepare(models: Models, device: torch.device, checkpointing: bool) -> Models:
-    from diffusion.models.blocks import use_checkpointing
-
-    from ..compute.kept import keep_nothing
-
-    if checkpointing:
-        use_checkpointing(models.model)
-        if models.clip is not None:
-            keep_nothing(models.clip)
-    return models
-
-
 def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:
-    """The diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
+    """Load a diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
 
     Args:
         name: the model's.
@@ -62,14 +46,51 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device | 
         model: nn.Module = get_model(name)()
     tensors.load_into(model, tensors.read(path), path)
     model = model.eval().requires_grad_(False)
-    if device.type == "cpu" and convolution.can_pack():
-        return convolution.pack(model.float())
+    if device.type == "cpu":  # where weights stay as they are mapped
+        return model.float()
     model = model.half() if device.type == "cuda" else model.float()
     return model.to(device).to(memory_format=torch.channels_last)
 
 
+def load_clip(path: Path, device: torch.device) -> CLIP:
+    """Load a CLIP in evaluation mode, without its preprocessing.
+
+    Raises:
+        v_diffusion.weights.store.CheckpointError: the file isn't a CLIP of the ViT family.
+    """
+    return clip.load_model(path, device).requires_grad_(False)
+
+
+def for_drawing(models: Models, device: torch.device, checkpointing: bool) -> Models:
+    """Make models that only draw: on a CPU, their twins.
+
+    Args:
+        checkpointing: guide in less memory and more time.
+    """
+    model, clip_model = models
+    if device.type != "cpu":
+        return Models(checkpointed(model) if checkpointing else model, clip_model)
+    return Models(
+        accelerate(model, checkpointing), None if clip_model is None else accelerate(clip_model)
+    )
+
+
+def require_compiler() -> None:
+    """Raise UserError where PyTorch finds no C++ compiler."""
+    # It warns, where there is no GPU, that there is none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, RuntimeError):
+        raise UserError(
+            "--compile: no C++ compiler found; install one (g++ or clang++), or name it in CXX"
+        ) from None
+
+
 def compile_models(models: Models, device: torch.device) -> Models:
-    """The models compiled where that gains anything.
+    """Compile models where that gains anything, at their first call of each shape.
 
     On a CPU our convolutions are faster than those that the compiler would put in their place.
 
@@ -77,13 +98,10 @@ def compile_models(models: Models, device: torch.device) -> Models:
         UserError: there is no compiler.
     """
     if device.type != "cuda":
-        note(f"--compile left out: sampling on {device.type} gains nothing by it")
+        log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
         return models
-    try:
-        compilation.require_compiler()
-    except compilation.CompilerError as error:
-        raise UserError(f"--compile: {error}") from None
+    require_compiler()
     if models.clip is not None:
-        encode_image = compilation.compiled(models.clip.encode_image)
+        encode_image = torch.compile(models.clip.encode_image, dynamic=False)
         setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method
-    return Models(compilation.compiled(models.model), models.clip)
+    return Models(torch.compile(models.model, dynamic=False), models.clip)

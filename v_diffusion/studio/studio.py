@@ -24,7 +24,7 @@ from ..weights.cards import CheckpointError
 from . import memory, vocabulary
 from .devices import pick_device
 from .files import Files, fetches_clip, find_files
-from .models import Models, compile_models, load_clip, load_model, prepare
+from .models import Models, compile_models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
 
@@ -118,7 +118,7 @@ class Studio:
             if files.clip is not None:
                 with blame_weights(job.clip_checkpoint, "--clip-checkpoint"):
                     clip = load_clip(files.clip, self.device)
-            models = prepare(Models(model, clip), self.device, self._checkpointing)
+            models = for_drawing(Models(model, clip), self.device, self._checkpointing)
             self._loaded[key] = compile_models(models, self.device) if self._compile else models
         return self._loaded[key]
 

@@ -1,7 +1,8 @@
-"""How what is here is compiled: at its first call on a machine, and kept in a folder of the user's.
+"""Compilation at the first call on a machine, kept in a folder of the user's.
 
-numba keeps what it compiled by the file that a function stands in. A kernel's file is another than
-that of the task that uses it, so the folder is named after all of them.
+numba keeps compiled code by the file that a function stands in. A kernel's file is another than
+that of the task that uses it, so the folder is named after all of them, and after the processor's
+vectors, for which the kernels are written.
 """
 
 from __future__ import annotations
@@ -18,27 +19,29 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .vectors import LANES
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = "v-diffusion"  # in the user's cache
 
 
 def folder() -> str:
-    """Where compiled code is kept, which its sources name; empty where there is no home."""
+    """Return the folder of compiled code; empty where there is no home."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     named = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Of an unknown home numba's own places are left.
-    return "" if cache.startswith("~") else str(Path(cache) / FOLDER / f"compiled-{named}")
+    return "" if cache.startswith("~") else str(Path(cache) / FOLDER / f"compiled-{LANES}-{named}")
 
 
 FOLDER_OF_ALL = folder()
 
 
 def kept(decorator: Callable[[bool], Callable[..., Any]], function: Callable[..., Any]) -> Any:
-    """A function compiled, and kept if it can be.
+    """Compile a function, and keep it if that can be.
 
     Args:
-        decorator: numba's, by whether to keep what it compiles.
+        decorator: gives numba's, to keep the code if its argument is true.
     """
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = FOLDER_OF_ALL  # numba knows no other way to say it
@@ -51,7 +54,7 @@ def kept(decorator: Callable[[bool], Callable[..., Any]], function: Callable[...
 
 
 def task(function: Callable[[int], None]) -> int:
-    """The address of a function for `threads.share`, of the address of its arguments."""
+    """Compile a function for `threads.share`; return its address."""
     address: int = kept(lambda cache: numba.cfunc("void(int64)", cache=cache), function).address
     return address
 

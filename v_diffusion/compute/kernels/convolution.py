@@ -3,13 +3,14 @@
 A picture is cut into 4x4 tiles. Pieces of tiles stay in the processor's cache: their pixels are
 transformed, 36 products taken with the transformed weights, and those transformed back. What
 stands before a convolution in a network (normalisation, modulation, ReLU) is done to its pixels as
-they are read, and sums over what comes out, for the next normalisation, are taken as it is written.
+they are read, and the moments of what comes out, for the next normalisation, are taken as it is
+written.
 """
 
 from __future__ import annotations
 
 from .compiler import inline, task
-from .primitives import float_at, long_at, put_float, put_long, take
+from .primitives import float_at, long_at, put_float, put_long, put_moments, take
 from .product import COLUMNS, multiply
 from .threads import FIRST
 from .tiles import IN, OUT
@@ -58,7 +59,7 @@ ARGUMENTS = (
 
 def scratch_bytes(tiles: int, channels: int, filters: int) -> int:
     """What a thread needs for pieces of so many tiles."""
-    numbers = PRODUCTS * tiles * (channels + filters) + filters + 2 * LANES
+    numbers = PRODUCTS * tiles * (channels + filters) + filters + 3 * LANES
     return numbers * BYTES + (PRODUCTS + PIXELS) * tiles * 8
 
 
@@ -106,7 +107,7 @@ def convolve(a: int) -> None:
     products = transformed + BYTES * PRODUCTS * most * channels
     dump = products + BYTES * PRODUCTS * most * filters
     moments = dump + BYTES * filters
-    places = moments + 2 * SIZE
+    places = moments + 3 * SIZE
     while True:
         part = take(a)
         if part >= pieces * long_at(a, IMAGES):
@@ -115,7 +116,7 @@ def convolve(a: int) -> None:
         picture = long_at(a, X) + BYTES * image * height * width * channels
         scale = long_at(a, SCALE) + BYTES * image * channels
         shift = long_at(a, SHIFT) + BYTES * image * channels
-        more = long_at(a, MORE) + 2 * BYTES * image
+        more = long_at(a, MORE) + 3 * BYTES * image
         tiles = min(most, down * across - first)
         stride = BYTES * most * channels
         for i in range(tiles):
@@ -151,11 +152,19 @@ def convolve(a: int) -> None:
             )
         picture = long_at(a, OUTPUT) + BYTES * image * height * width * filters
         stride = BYTES * most * filters
+        put_float(moments + 2 * SIZE, 0.0)
+        if long_at(a, MOMENTS):  # which are taken around the first number
+            y, x = first // across * OUT, first % across * OUT
+            write_addresses(places, picture, y, x, height, width, filters, dump)
+            tile_out(products, stride, places, 0, dump, long_at(a, BIAS), moments)
+            put_float(moments + 2 * SIZE, float_at(long_at(places, 0)))
         for i in range(2 * LANES):
             put_float(moments + BYTES * i, 0.0)
+        pixels = 0
         for i in range(tiles):
             y, x = (first + i) // across * OUT, (first + i) % across * OUT
             write_addresses(places, picture, y, x, height, width, filters, dump)
+            pixels += min(OUT, height - y) * min(OUT, width - x)
             of = products + BYTES * i * filters
             for channel in range(0, BYTES * filters, SIZE):
                 if long_at(a, ADDED):
@@ -163,11 +172,8 @@ def convolve(a: int) -> None:
                 else:
                     tile_out(of + channel, stride, places, channel, dump, long_at(a, BIAS), moments)
         if long_at(a, MOMENTS):
-            for i in range(2):
-                total = 0.0
-                for j in range(LANES):
-                    total += float_at(moments + SIZE * i + BYTES * j)
-                put_float(long_at(a, MOMENTS) + BYTES * (2 * part + i), total)
+            start, to = float_at(moments + 2 * SIZE), long_at(a, MOMENTS) + 3 * BYTES * part
+            put_moments(moments, start, pixels * filters, to)
 
 
 @task

@@ -10,24 +10,19 @@ EPSILON = 1e-5  # that group_norm adds to the variance
 
 
 @inline
-def total(sums: int, parts: int, image: int, which: int) -> float:
-    """One of the two sums over an image, from those of its parts."""
-    found = 0.0
-    for part in range(image * parts, (image + 1) * parts):
-        found += float_at(sums + BYTES * (2 * part + which))
-    return found
+def number(sums: int, part: int, which: int) -> float:
+    """One of the three numbers of a part."""
+    return float_at(sums + BYTES * (3 * part + which))
 
 
-@compiled(11)
+@compiled(9)
 def modulation(
-    sums: int,
+    found: int,
     parts: int,
     images: int,
-    area: int,
     channels: int,
-    scale: int,
-    shift: int,
-    row: int,
+    modulations: int,
+    rows: int,
     a: int,
     b: int,
     moments: int,
@@ -35,22 +30,29 @@ def modulation(
     """a and b with a h + b = (1 + scale) normalised h + shift.
 
     Args:
-        sums: of h and of its squares, of each of an image's parts.
-        area: the pixels of an image.
-        scale, shift: of each channel, images `row` bytes apart.
+        found: of each of an image's parts, the count of numbers of h, their mean, and the sum of
+            squares around that.
+        modulations: [rows, 2, channels], scale and shift of each channel; of one row or of as many
+            as there are images.
         a, b: [images, channels].
         moments: [images, 2], where the mean and 1 over the standard deviation go.
     """
-    count = area * channels
     for image in range(images):
-        mean = total(sums, parts, image, 0) / count
-        variance = max(total(sums, parts, image, 1) / count - mean * mean, 0.0)
-        over = 1 / (variance + EPSILON) ** 0.5
+        count, total, squares = 0.0, 0.0, 0.0
+        for part in range(image * parts, (image + 1) * parts):
+            count += number(found, part, 0)
+            total += number(found, part, 0) * number(found, part, 1)
+        mean = total / count
+        for part in range(image * parts, (image + 1) * parts):
+            away = number(found, part, 1) - mean
+            squares += number(found, part, 2) + number(found, part, 0) * away * away
+        over = 1 / (squares / count + EPSILON) ** 0.5
+        row = modulations + 2 * BYTES * channels * (image % rows)
         for channel in range(channels):
-            at, to = row * image + BYTES * channel, BYTES * (image * channels + channel)
-            factor = (1 + float_at(scale + at)) * over
-            put_float(a + to, factor)
-            put_float(b + to, float_at(shift + at) - mean * factor)
+            at, scale = BYTES * (image * channels + channel), row + BYTES * channel
+            factor = (1 + float_at(scale)) * over
+            put_float(a + at, factor)
+            put_float(b + at, float_at(scale + BYTES * channels) - mean * factor)
         put_float(moments + 2 * BYTES * image, mean)
         put_float(moments + 2 * BYTES * image + BYTES, over)
 
@@ -62,15 +64,18 @@ def normalisation_gradient(
     """What the gradient to h has through its mean and its standard deviation.
 
     Args:
-        sums: of the gradient past these, d, and of d h, of each of an image's parts.
+        sums: of the gradient past these, d, and of d (h - mean), of each of an image's parts.
         count: the numbers of an image.
         moments: what `modulation` has put there.
-        more: [images, 2], where that goes: a number to add, and another for each unit of h.
+        more: [images, 3], where that goes: a number to add, and another for each unit of h.
     """
     for image in range(images):
         mean = float_at(moments + 2 * BYTES * image)
         over = float_at(moments + 2 * BYTES * image + BYTES)
-        first, second = total(sums, parts, image, 0), total(sums, parts, image, 1)
-        slope = -over * over * (second - mean * first) / count
-        put_float(more + 2 * BYTES * image, -first / count - mean * slope)
-        put_float(more + 2 * BYTES * image + BYTES, slope)
+        first, second = 0.0, 0.0
+        for part in range(image * parts, (image + 1) * parts):
+            first += number(sums, part, 0)
+            second += number(sums, part, 1)
+        slope = -over * over * second / count
+        put_float(more + 3 * BYTES * image, -first / count - mean * slope)
+        put_float(more + 3 * BYTES * image + BYTES, slope)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from llvmlite import ir
 from llvmlite.ir import IRBuilder as Builder
 
-from .compiler import inline, kernel, task
-from .primitives import float_at, long_at, put_float, take
+from .compiler import kernel, task
+from .primitives import float_at, long_at, put_float, put_moments, sum_of, take
 from .rectifier import rectified, unrectified
 from .threads import FIRST
-from .vectors import BYTES, LANES, SIZE, Vector, load, store
+from .vectors import BYTES, SIZE, Vector, load, spread, store
 
 PIXELS = 256  # of a part, at most
 # What is done.
@@ -59,9 +59,9 @@ def add_one(
 
 
 @kernel
-def measure_one(builder: Builder, h: ir.Value, sums: ir.Value) -> None:
-    """Adds h and h^2 to two vectors."""
-    seen = load(builder, h)
+def measure_one(builder: Builder, h: ir.Value, first: ir.Value, sums: ir.Value) -> None:
+    """Adds h, less the number at the address `first`, and the square of that to two vectors."""
+    seen = load(builder, h) - spread(builder, first)
     add_to(builder, sums, seen, seen * seen)
 
 
@@ -93,23 +93,11 @@ def sum_one(
     shift: ir.Value,
     more: ir.Value,
 ) -> None:
-    """Adds the gradient to h, and that times h, to two vectors."""
+    """Adds the gradient to h, and that times h less its mean, to two vectors."""
     coefficients = [scale, shift, more]
     seen = load(builder, h)
     found = unrectified(builder, channel, *coefficients)(load(builder, g), seen)
-    add_to(builder, sums, found, found * seen)
-
-
-@inline
-def put_sums(vectors: int, to: int) -> None:
-    """The sums over the lanes of two vectors, to two numbers; the vectors are 0 afterwards."""
-    for i in range(2):
-        total = 0.0
-        for j in range(LANES):
-            where = vectors + SIZE * i + BYTES * j
-            total += float_at(where)
-            put_float(where, 0.0)
-        put_float(to + BYTES * i, total)
+    add_to(builder, sums, found, found * (seen - spread(builder, more, 2 * BYTES)))
 
 
 @task
@@ -126,8 +114,8 @@ def each_pixel(a: int) -> None:
         start = (image * area + first) * row
         pixels = min(PIXELS, area - first)
         scale, shift = long_at(a, SCALE) + image * row, long_at(a, SHIFT) + image * row
-        more = long_at(a, MORE) + 2 * BYTES * image
-        # Its two vectors, and behind all of those its two numbers.
+        more = long_at(a, MORE) + 3 * BYTES * image
+        # Its two vectors, and behind all of those its three numbers.
         vectors = sums + 2 * SIZE * part
         for i in range(pixels):
             for channel in range(0, row, SIZE):
@@ -139,11 +127,15 @@ def each_pixel(a: int) -> None:
                 elif how == RECTIFY_AND_ADD:
                     add_one(x, other, output, channel, scale, shift)
                 elif how == MEASURE:
-                    measure_one(x, vectors)
+                    measure_one(x, long_at(a, X) + start, vectors)
                 elif how == SUM_GRADIENT:
                     sum_one(x, other, vectors, channel, scale, shift, more)
                 else:
                     unrectify_one(x, other, output, channel, scale, shift, more)
         if sums:
-            last = sums + 2 * SIZE * parts * long_at(a, IMAGES)
-            put_sums(vectors, last + 2 * BYTES * part)
+            to = sums + 2 * SIZE * parts * long_at(a, IMAGES) + 3 * BYTES * part
+            if how == MEASURE:
+                put_moments(vectors, float_at(long_at(a, X) + start), pixels * channels, to)
+            else:
+                put_float(to, sum_of(vectors))
+                put_float(to + BYTES, sum_of(vectors + SIZE))

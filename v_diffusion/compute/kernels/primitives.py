@@ -5,8 +5,8 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 
-from .compiler import kernel
-from .vectors import FLOAT, LONG, pointer
+from .compiler import inline, kernel
+from .vectors import BYTES, FLOAT, LANES, LONG, SIZE, pointer
 
 
 def _long_at(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
@@ -37,3 +37,26 @@ put_long = kernel(_put_long)
 take = kernel(_take, types.int64)
 float_at = kernel(_float_at, types.float32)
 put_float = kernel(_put_float, types.void, types.float32)
+
+
+@inline
+def sum_of(vector: int) -> float:
+    """The sum over the lanes of the vector at an address."""
+    total = 0.0
+    for lane in range(LANES):
+        total += float_at(vector + BYTES * lane)
+    return total
+
+
+@inline
+def put_moments(vectors: int, start: float, count: int, to: int) -> None:
+    """Writes the count of numbers, their mean and the sum of their squares around that.
+
+    Args:
+        vectors: the address of two vectors, of sums of the numbers less `start` and of the squares
+            of those: around 0, numbers far from there would lose their digits.
+    """
+    total = sum_of(vectors)
+    put_float(to, 1.0 * count)
+    put_float(to + BYTES, start + total / count)
+    put_float(to + 2 * BYTES, sum_of(vectors + SIZE) - total * total / count)

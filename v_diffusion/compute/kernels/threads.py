@@ -23,13 +23,16 @@ RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b[^/]*\.so[^/]*$")
 
 @lru_cache(1)
 def runtime() -> Callable[..., Any] | None:
-    """`GOMP_parallel` of the one OpenMP runtime in this process, None where there is no such."""
+    """Return `GOMP_parallel` of PyTorch's OpenMP runtime, None where there is no such."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None
     paths = {line.split(maxsplit=5)[5] for line in lines if RUNTIME.search(line)}
-    if len(paths) != 1:  # which of them is PyTorch's?
+    if len(paths) > 1:  # PyTorch's own lies in its folder, or in torch.libs beside that
+        own = str(Path(torch.__file__).resolve().parent)
+        paths = {path for path in paths if path.startswith(own)}
+    if len(paths) != 1:
         return None
     try:
         found = ctypes.CDLL(paths.pop()).GOMP_parallel
@@ -41,7 +44,7 @@ def runtime() -> Callable[..., Any] | None:
 
 
 def share(task: int, numbers: Sequence[int], threads: int) -> None:
-    """Runs a compiled task in so many threads at once.
+    """Run a compiled task in so many threads at once.
 
     Args:
         task: its address. It is given that of an array of the numbers as 64-bit integers.

@@ -14,7 +14,7 @@ from llvmlite.ir import IRBuilder as Builder
 from .compiler import kernel
 from .rectifier import rectified, unrectified
 from .tiles import IN, OUT, TAPS, both_ways, into, of_weights, out_of
-from .vectors import LONG, SIZE, Vector, load, load_long, store
+from .vectors import LONG, SIZE, Vector, load, load_long, spread, store
 
 
 def pixels(
@@ -129,17 +129,18 @@ def tile_out(
         beyond: the address of those pixels that nobody reads.
         bias: the address of each channel's.
         moments: the address of two vectors, to which sums of what comes out and of its squares are
-            added.
+            added, and behind them of a number that is subtracted first.
     """
     added = load(builder, bias, channel)
     sums, squares = load(builder, moments), load(builder, moments, SIZE)
+    start = spread(builder, moments, 2 * SIZE)
     square = products_of(builder, products, stride)
     for i, row in enumerate(both_ways(out_of, square)):
         for j, vector in enumerate(row):
             address = load_long(builder, addresses, i * OUT + j)
             out = vector + added
             store(builder, out, address, channel)
-            seen = out.where(builder.icmp_signed("!=", address, beyond))
+            seen = (out - start).where(builder.icmp_signed("!=", address, beyond))
             sums, squares = sums + seen, squares + seen * seen
     store(builder, sums, moments)
     store(builder, squares, moments, SIZE)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from v_diffusion.compute import compiled, convolution, unpacked
+from v_diffusion.compute import few_pixels
 from v_diffusion.compute.convolution import Conv2d
 
 pytestmark = pytest.mark.skipif(
-    not (compiled.is_there() and unpacked.can(torch.empty(64, 64, 3, 3))),
+    not few_pixels.supports(torch.empty(64, 64, 3, 3)),
     reason="no such kernels are compiled here",
 )
 
@@ -17,9 +18,8 @@ def picture(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
 
 
-def layer_of(c: int, k: int, kernel: int, bias: bool = True) -> Conv2d:
-    layer = Conv2d(c, k, kernel, padding=kernel // 2, bias=bias).requires_grad_(False)
-    return convolution.pack(layer)
+def layer_of(c: int, k: int, kernel: int, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(c, k, kernel, padding=kernel // 2, bias=bias).requires_grad_(False)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -30,7 +30,7 @@ def test_a_convolution(batch, height, width, c, k, bias, kernel):
     torch.manual_seed(0)
     layer = layer_of(c, k, kernel, bias)
     x = picture(batch, c, height, width)
-    found = unpacked.convolve(x, layer.weight, layer.bias)
+    found = few_pixels.convolve(x, layer.weight, layer.bias)
     more = None if layer.bias is None else layer.bias.double()
     exact = F.conv2d(x.double(), layer.weight.double(), more, padding=kernel // 2)
     assert (found - exact).abs().max() < 2e-6 * exact.abs().max()
@@ -38,13 +38,11 @@ def test_a_convolution(batch, height, width, c, k, bias, kernel):
 
 
 def test_a_layer_takes_it_and_keeps_nothing():
-    torch.manual_seed(0)
     for kernel in (1, 3):
         layer = layer_of(1024, 1024, kernel)
-        x = picture(1, 1024, 4, 4)
-        found, again = layer(x), layer(x)
-        assert torch.equal(found, again) and layer.packed == {}
-        assert torch.equal(found, unpacked.convolve(x, layer.weight, layer.bias))
+        x, twin = picture(1, 1024, 4, 4), Conv2d(layer, spare=False)
+        assert torch.equal(twin(x), few_pixels.convolve(x, layer.weight, layer.bias))
+        assert twin.layer.packed == {}
 
 
 def test_it_is_the_same_in_any_number_of_threads():
@@ -54,7 +52,7 @@ def test_it_is_the_same_in_any_number_of_threads():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(unpacked.convolve(x, layer.weight, layer.bias))
+            found.append(few_pixels.convolve(x, layer.weight, layer.bias))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, found[0]) for one in found)
@@ -64,22 +62,22 @@ def test_what_is_not_a_number_stays_where_it_is():
     layer = layer_of(64, 64, 3)
     x = picture(1, 64, 8, 8)
     x[0, 5, 0, 0] = float("nan")
-    lost = unpacked.convolve(x, layer.weight, layer.bias).isnan()
+    lost = few_pixels.convolve(x, layer.weight, layer.bias).isnan()
     assert lost[..., :2, :2].all() and lost.sum() == 64 * 4
 
 
-def test_where_it_pays():
-    large, few = torch.empty(1024, 1024, 1, 1), unpacked.MOST_PIXELS
-    assert unpacked.pays(few, large)
-    assert not unpacked.pays(few + 1, large)  # each weight is used often
-    assert not unpacked.pays(few, large[:512])  # these stay in the cache
+def test_where_it_is_faster():
+    large, few = torch.empty(1024, 1024, 1, 1), few_pixels.MAX_PIXELS
+    assert few_pixels.is_faster(few, large)
+    assert not few_pixels.is_faster(few + 1, large)  # each weight is used often
+    assert not few_pixels.is_faster(few, large[:512])  # these stay in the cache
 
 
 @pytest.mark.parametrize("shape", [(64, 60, 3, 3), (60, 64, 3, 3), (64, 64, 5, 5)])
 def test_what_can_not_go_this_way(shape):
     """Channels or filters that fill no vectors, and others than their neighbours."""
-    assert not unpacked.can(torch.empty(shape))
+    assert not few_pixels.supports(torch.empty(shape))
 
 
 def test_weights_that_are_not_in_order():
-    assert not unpacked.can(torch.empty(64, 64, 3, 3).transpose(0, 1))
+    assert not few_pixels.supports(torch.empty(64, 64, 3, 3).transpose(0, 1))

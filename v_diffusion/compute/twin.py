@@ -1,0 +1,199 @@
+"""Frozen twins of the models, which draw at the processor's speed.
+
+A twin is made of the same modules, but for those that compute in another way: convolutions, the
+blocks around them, and the blocks of CLIP's image tower. A module that somebody has changed (hooks,
+a layer of their own, a parametrisation) is left as it is, and so computes what it should.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from CLIP import model as clip
+from diffusion.models import blocks
+
+from . import block as twins
+from . import kernels
+from .convolution import Conv2d
+
+Model = TypeVar("Model", bound=nn.Module)
+Replace = Callable[[nn.Module], nn.Module | None]
+BLOCKS = (blocks.ConvBlock, blocks.PlainConvBlock, blocks.SelfAttention)
+# The modules that those which are replaced may consist of.
+KNOWN = {
+    *BLOCKS,
+    blocks.Modulation,
+    clip.Attention,
+    clip.Block,
+    clip.LayerNorm,
+    clip.QuickGELU,
+    nn.Conv2d,
+    nn.Identity,
+    nn.Linear,
+    nn.ModuleDict,
+    nn.Sequential,
+}
+PLAIN = "use the plain module"
+
+
+class Checkpointed(nn.Module):
+    """A block that keeps its input alone for the backward pass and computes the rest again.
+
+    Chen et al. 2016, arXiv 1604.06174.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return self.block(x, cond)  # type: ignore[no-any-return]
+        from torch.utils.checkpoint import checkpoint  # in some releases it imports sympy
+
+        return checkpoint(self.block, x, cond, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+
+
+def frozen_copy(module: nn.Module, replace: Replace) -> nn.Module:
+    """Copy the structure of a module, but not its tensors, which want no gradients any more.
+
+    Args:
+        replace: gives the module to stand in another's place, None for a copy.
+    """
+    if (found := replace(module)) is not None:
+        return found
+    twin = module.__new__(type(module))
+    # Hooks, too: one that is added to the twin later is not the original's.
+    twin.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()}
+    for name, p in module._parameters.items():
+        twin._parameters[name] = None if p is None else nn.Parameter(p.detach(), False)
+    for name, child in module._modules.items():
+        twin._modules[name] = None if child is None else frozen_copy(child, replace)
+    return twin
+
+
+def checkpointed(model: Model) -> Model:
+    """Return a frozen copy of a diffusion model that guides in less memory and more time."""
+
+    def replace(module: nn.Module) -> nn.Module | None:
+        return Checkpointed(frozen_copy(module, no_other)) if isinstance(module, BLOCKS) else None
+
+    twin: Model = frozen_copy(model, replace)  # type: ignore[assignment]
+    return twin
+
+
+def no_other(module: nn.Module) -> None:
+    """Replace nothing."""
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """Return whether a module and all in it are as `diffusion` and `CLIP` make them."""
+    return all(
+        type(one) in KNOWN
+        and "forward" not in vars(one)
+        and not any(hooks for name, hooks in vars(one).items() if name.endswith("_hooks"))
+        for one in module.modules()
+    )
+
+
+def is_ours(layer: nn.Module) -> bool:
+    """Return whether a convolution is one that keeps the sides of its picture."""
+    if type(layer) is not nn.Conv2d or not is_untouched(layer):
+        return False
+    side = layer.kernel_size[0]
+    found = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups
+    return side in (1, 3) and found == ((side, side), (side // 2,) * 2, (1, 1), (1, 1), 1)
+
+
+def refuse(x: Tensor, channels: int, sides: str, sound: bool) -> None:
+    """Check what a twin is given; `sides` says what they must be, `sound` that they are."""
+    tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    modes = torch._C._len_torch_dispatch_stack()
+    functorch = getattr(torch._C, "_are_functorch_transforms_active", bool)()
+    if tracing or modes or functorch:
+        raise RuntimeError(f"a twin can't be traced, transformed or watched; {PLAIN}")
+    if torch.is_autocast_enabled("cpu"):
+        raise RuntimeError(f"a twin computes in fp32 alone; leave autocast, or {PLAIN}")
+    if type(x) not in (Tensor, nn.Parameter) or x.device.type != "cpu" or x.dtype != torch.float32:
+        raise TypeError(f"a twin takes fp32 on a CPU, not {x.dtype} on {x.device}; {PLAIN}")
+    if x.ndim != 4 or x.shape[1] != channels or not len(x) or not sound:
+        wanted = f"[B, {channels}, H, W], B at least 1 and {sides}"
+        raise ValueError(f"a twin takes {wanted}, not {list(x.shape)}; change the input's shape")
+
+
+def check_model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse what a diffusion model's twin can't do right, before it begins."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    multiple: int = model.size_multiple
+    sides = f"H and W multiples of {multiple}"
+    refuse(x, model.shape[0], sides, not any(side % multiple or not side for side in x.shape[2:]))
+
+
+def check_tower(tower: Any, args: tuple[Any, ...]) -> None:
+    """Refuse what the twin of CLIP's image tower can't do right, before it begins."""
+    side: int = tower.input_resolution
+    refuse(args[0], 3, f"H and W {side}", args[0].shape[2:] == (side, side))
+
+
+def refuse_saving(module: nn.Module, *_: object) -> None:
+    raise RuntimeError("a twin has no state dict; save the plain module")
+
+
+def accelerate(model: Model, checkpointing: bool = False) -> Model:
+    """Make the frozen twin of a diffusion model or a CLIP, to draw with on a CPU in fp32.
+
+    The twin shares the weights of the model, where they are mapped from a file too, and keeps
+    packed copies of some. They must not change any more: make another twin if they do. It gives
+    gradients to the picture alone, once; what it can't do right it refuses. Copying, saving and
+    training are the model's business. Where numba compiles nothing (it isn't there, or the system
+    isn't Linux), a twin is the model itself in channels_last.
+
+    Args:
+        model: fp32 on a CPU, an instance of what `diffusion.get_model` gives, or of `clip.load`.
+        checkpointing: guide in less memory and more time. A diffusion model's blocks are computed
+            again in the backward pass, and fewer packed copies are kept.
+
+    Raises:
+        ValueError: the weights are elsewhere or in another type.
+    """
+    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
+        raise ValueError(f"a twin's weights are fp32 on a CPU; call .float().cpu(), or {PLAIN}")
+    can_compile = kernels.available()
+    tower = getattr(model, "visual", None)
+    first = None if tower is None else tower.conv1
+    last = None if tower is None else tower.transformer.resblocks[-1]
+
+    def faster(module: nn.Module) -> nn.Module | None:
+        if not can_compile:
+            return None
+        if isinstance(module, (blocks.ConvBlock, blocks.PlainConvBlock)):
+            layers = [one for one in module.modules() if isinstance(one, nn.Conv2d)]
+            ours = is_untouched(module) and all(map(is_ours, layers)) and twins.supports(module)
+            return twins.ConvBlock(module, checkpointing) if ours else None
+        if type(module) is clip.Block and is_untouched(module) and not module.attn.causal:
+            norms = [frozen_copy(one, no_other) for one in (module.ln_1, module.ln_2)]
+            return twins.TransformerBlock(module, norms, module is last, checkpointing)
+        if module is first and is_untouched(module):
+            return twins.Patches(module, checkpointing)
+        if is_ours(module):
+            return Conv2d(module, checkpointing)  # type: ignore[arg-type]
+        return None
+
+    def replace(module: nn.Module) -> nn.Module | None:
+        if checkpointing and isinstance(module, BLOCKS):
+            return Checkpointed(frozen_copy(module, faster))
+        return faster(module)
+
+    twin: Any = frozen_copy(model, replace)
+    if not can_compile:
+        twin = twin.to(memory_format=torch.channels_last)
+    elif tower is None:
+        twin.register_forward_pre_hook(check_model, with_kwargs=True)
+        twin.register_state_dict_pre_hook(refuse_saving)
+    else:
+        twin.visual.register_forward_pre_hook(check_tower)
+        twin.register_state_dict_pre_hook(refuse_saving)
+    made: Model = twin
+    return made
