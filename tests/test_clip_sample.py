@@ -288,10 +288,12 @@ def test_building_a_model_does_not_import_the_compiler(tmp_path):
     """PyTorch does so, for a second of every start, if numbers are drawn on the device "meta"."""
     code = """
 import sys, torch, clip_sample
-from CLIP import clip
+from v_diffusion.studio.models import Models, for_drawing, load_clip
+from v_diffusion.weights import store
 device = torch.device("cpu")
 model = clip_sample.load_model("emoji_64", None, device)
-clip.load(model.clip_model, device=device)
+clip = load_clip(store.obtain(model.clip_model), device)
+for_drawing(Models(model, clip), device, False)
 print([name for name in ("torch._dynamo", "sympy", "torchvision") if name in sys.modules])
 """
     done = run_python("-c", code, cwd=tmp_path)
