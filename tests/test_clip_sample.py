@@ -110,7 +110,7 @@ def test_checkpointing_gives_the_same_picture(clip_sample, tmp_path):
 def test_compile_is_left_out_where_it_gains_nothing(clip_sample, tmp_path):
     done = clip_sample("red apple", *QUICK, "--compile")
     assert done.returncode == 0, done.stderr
-    assert "--compile left out: sampling on cpu gains nothing by it" in done.stderr
+    assert "warning: --compile has no effect on cpu; it is for CUDA" in done.stderr
 
 
 def test_guidance_changes_the_picture_and_scale_0_still_conditions(clip_sample, tmp_path):

@@ -99,7 +99,7 @@ def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
     assert done.stderr.splitlines() == [
         "warning: --steps: prk needs at least 5 steps to get from noise to a picture, not 2; raise "
         "--steps, or use --method ddim",
-        "--compile left out: sampling on cpu gains nothing by it",
+        "warning: --compile has no effect on cpu; it is for CUDA",
     ]
     done = clip_sample("red apple", *QUICK, "--images", "none.png", "--quiet")
     assert done.stderr == "clip_sample.py: image prompt none.png: there is no such file\n"
