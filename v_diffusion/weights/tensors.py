@@ -115,9 +115,9 @@ def plain(path: Path, data: Any) -> dict[str, Tensor]:
         if not (isinstance(key, str) and isinstance(value, Tensor)):
             kind = type(value).__name__
             raise CheckpointError(f"{name}: not a plain state dict: {key!r} is of type {kind}")
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        if value.layout != torch.strided or value.is_quantized:
             raise CheckpointError(
-                f"{name}: {key!r} is a sparse, quantised or empty tensor; save it as an ordinary "
+                f"{name}: {key!r} is a sparse or quantised tensor; save it as an ordinary "
                 "one, by .to_dense() or .dequantize()"
             )
     return dict(data)
