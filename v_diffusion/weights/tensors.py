@@ -104,6 +104,11 @@ def unwrapped(data: Any) -> tuple[Any, list[str]]:
     return data, places
 
 
+def has_numbers(tensor: Tensor) -> bool:
+    """Tell if a tensor is an ordinary one: not sparse, quantised or on "meta"."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
 def plain(path: Path, data: Any) -> dict[str, Tensor]:
     """Return the state dict that a file holds, if that is all that it holds."""
     name = printable(path)
@@ -115,9 +120,9 @@ def plain(path: Path, data: Any) -> dict[str, Tensor]:
         if not (isinstance(key, str) and isinstance(value, Tensor)):
             kind = type(value).__name__
             raise CheckpointError(f"{name}: not a plain state dict: {key!r} is of type {kind}")
-        if value.layout != torch.strided or value.is_quantized:
+        if not has_numbers(value):
             raise CheckpointError(
-                f"{name}: {key!r} is a sparse or quantised tensor; save it as an ordinary "
+                f"{name}: {key!r} is a sparse, quantised or empty tensor; save it as an ordinary "
                 "one, by .to_dense() or .dequantize()"
             )
     return dict(data)
