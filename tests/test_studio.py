@@ -16,7 +16,6 @@ from v_diffusion import Job, Studio
 from v_diffusion.images.inputs import Inputs, open_inputs
 from v_diffusion.shell.errors import RunError, UserError
 from v_diffusion.studio.targets import make_targets
-from v_diffusion.weights import store
 
 QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
 CFG = {"model": "emoji_64", "method": "ddim", "steps": 1}
@@ -100,14 +99,6 @@ def test_what_goes_wrong(studio, tmp_path):
             studio.draw(Job("a", **{option: str(broken)}, **QUICK))
     with pytest.raises(TypeError, match=r"draw takes a Job, as in .*, not 'fox'"):
         studio.draw("fox")
-
-
-def test_a_file_that_does_not_fit_is_told_before_another_is_fetched(studio, monkeypatch):
-    monkeypatch.setattr(store, "locate", lambda card, folders=(): None)
-    monkeypatch.setattr(store, "obtain", lambda *_: pytest.fail("it fetches"))
-    shipped = store.FOLDER / "emoji_64.pth"
-    with pytest.raises(UserError, match="emoji_64.pth"):
-        studio.files(Job("a", model="cc12m_1", checkpoint=str(shipped)))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,14 +24,7 @@ def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     found = devices()
     gpus = [one for one in found if one.startswith("cuda")]
     if gpus and name in (None, "cuda"):
-        return torch.device(name if name and len(gpus) == 1 else gpus[local_rank % len(gpus)])
-    try:
-        device = torch.device(found[0] if name is None else name)
-    except RuntimeError:
-        device = None
-    names = {name for one in found for name in (one, one.split(":")[0])}
-    if device is not None and str(device) in ("cpu:0", "mps:0"):  # the only one of its kind
-        device = torch.device(device.type)
-    if device is None or str(device) not in names:
+        return torch.device(gpus[local_rank % len(gpus)])
+    if name is not None and name not in (*found, *(one.split(":")[0] for one in found)):
         raise NoDevice(f"--device: there is no {name!r} here; use one of {', '.join(found)}")
-    return device
+    return torch.device(found[0] if name is None else name)

@@ -35,13 +35,6 @@ def find_files(job: Job) -> Files:
     return Files(model, clip)
 
 
-def fetches_clip(job: Job) -> bool:
-    """Tell if the file of a job's CLIP has to be fetched."""
-    if job.clip_checkpoint is not None or not job.asks_clip:
-        return False
-    return store.locate(store.cards()[job.clip], [expand_user(store.CLIP_CACHE)]) is None
-
-
 def check_files(job: Job) -> None:
     """Raise UserError if a job names weights that aren't a file."""
     for option in ("checkpoint", "clip_checkpoint"):

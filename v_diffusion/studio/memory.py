@@ -16,12 +16,8 @@ from ..shell.errors import RunError, UserError
 from ..weights import store
 from ..weights.download import human_size
 
-MEMINFO, STATUS, OWN_CGROUP = (
-    Path("/proc/meminfo"),
-    Path("/proc/self/status"),
-    Path("/proc/self/cgroup"),
-)
-CGROUPS = Path("/sys/fs/cgroup")
+MEMINFO, STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
+OWN_CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # The files of a cgroup, version 2 and 1: its limit, what it uses, and the cache in that.
 CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -32,11 +28,7 @@ OWN_TENSORS = 6  # of a batch's own size that a sampler keeps, at least
 
 
 def number(path: Path, name: str) -> int:
-    """Return the number behind a name in one of the kernel's files.
-
-    Raises:
-        OSError, ValueError: there is none.
-    """
+    """Return the number behind a name in one of the kernel's files, or raise ValueError."""
     found = re.search(rf"^{name}:?\s+(\d+)", path.read_text(), re.MULTILINE)
     if found is None:
         raise ValueError(name)

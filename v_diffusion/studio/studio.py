@@ -19,11 +19,10 @@ from ..images.output import NO_PICTURE
 from ..job.job import Job
 from ..shell.console import log
 from ..shell.errors import RunError, UserError
-from ..shell.paths import expand_user
 from ..weights.cards import CheckpointError
 from . import memory, vocabulary
 from .devices import pick_device
-from .files import Files, fetches_clip, find_files
+from .files import Files, find_files
 from .models import Models, compile_models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
@@ -84,13 +83,9 @@ class Studio:
 
         Raises:
             RunError: one can't be had.
-            UserError: one that the job names can't be used, and another would have to be fetched.
         """
         key = job.model, job.checkpoint, job.clip_checkpoint, job.clip, job.asks_clip
         if key not in self._files:
-            if job.checkpoint is not None and fetches_clip(job):
-                with blame_weights(job.checkpoint, "--checkpoint"):
-                    load_model(job.model, expand_user(job.checkpoint), "cpu")
             self._files[key] = find_files(job)
         return self._files[key]
 
