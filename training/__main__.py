@@ -89,7 +89,7 @@ def main() -> None:
     )
     publish(clip_model.state_dict(), "emoji_64_clip")
     publish(model.state_dict(), "emoji_64")
-    words.write(pictures)
+    words.write(words.learned(pictures))
     card.write()
 
 

@@ -35,8 +35,8 @@ def show_prompts(model: str) -> None:
         others = [name for name, card in store.cards().items() if card.vocabulary]
         text = f"{model} has no list of what it knows; use --model {' or '.join(others)}"
         raise UserError(f"--list-prompts: {text}")
-    for line in vocabulary.lines(known):
-        print_line(line)
+    for name, emoji in known.names.items():
+        print_line(f"{name}\t{emoji}")
 
 
 def request_of(options: Mapping[str, Any], script: Script) -> Request:

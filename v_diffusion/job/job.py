@@ -31,25 +31,14 @@ class JobError(UserError, ValueError):
 class Job:
     """Everything that decides a picture. Importing it imports no torch.
 
+    The fields are the options of the first two sections of docs/options.md, with the ranges and
+    defaults that they have there; a job has the fields that its script has.
+
     Args:
-        prompts: the text prompts: one or several texts, each with its weight after a colon unless
-            that is the script's default. They are kept as a tuple of `Prompt`.
-        images: the image prompts, paths or addresses, likewise.
-        model: the name of a model that the script can use.
-        checkpoint, clip_checkpoint: the files of the model and of its CLIP, where they aren't the
-            published or shipped ones.
-        clip: the name of the CLIP that guides a model which takes no embedding.
-        method: one of `diffusion.methods.METHODS`.
-        steps: 1 to 1,000,000.
-        eta: the share of fresh noise in each step, 0 to 1, for the methods that have a choice.
-        clip_guidance_scale: the strength of CLIP's guidance; 0 turns it off.
-        cutn, cut_pow: the number of cutouts that CLIP sees, and the power of their sizes.
-        init: the path or address of a picture to start from.
-        starting_timestep: the time that `init` is taken to, 0 to 1.
-        max_timestep: the time up to which a picture to modify is turned into noise, 0 to 1.
+        prompts, images: one or several texts, or paths and addresses, each with its weight after a
+            colon unless that is the script's default. They are kept as tuples of `Prompt`.
         size: width and height in pixels.
-        seed: 0 to 2^64 - 1.
-        script: the name of one of `script.SCRIPTS`; a job has the fields that the script has.
+        script: the name of one of `script.SCRIPTS`.
 
     Raises:
         JobError: the job is impossible.

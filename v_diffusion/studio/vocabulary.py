@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -138,19 +138,6 @@ def warning(
         f"warning: {model} has not learned {words}{more}; "
         f"{advice if near else '--list-prompts shows what it knows'}"
     )
-
-
-def lines(vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield a vocabulary's things for a script to read: a name, a tab and its emoji."""
-    yield from (f"{name}\t{emoji}" for name, emoji in vocabulary.names.items())
-
-
-def write(vocabulary: Vocabulary, model: str) -> None:
-    """Write the file that a model's card names."""
-    named = json.dumps(dict(vocabulary.names), ensure_ascii=False, indent=1)
-    words = json.dumps(" ".join(sorted(vocabulary.words)), ensure_ascii=False)
-    path = store.FOLDER / str(store.cards()[model].vocabulary)
-    path.write_text(f'{{"names": {named},\n"words": {words}}}\n', "utf-8")
 
 
 @cache
