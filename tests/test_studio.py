@@ -103,7 +103,7 @@ def test_what_goes_wrong(studio, tmp_path):
 
 
 def test_a_file_that_does_not_fit_is_told_before_another_is_fetched(studio, monkeypatch):
-    monkeypatch.setattr(store, "locate", lambda card, folders=(): None)
+    monkeypatch.setattr(store, "locate", lambda card: None)
     monkeypatch.setattr(store, "obtain", lambda *_: pytest.fail("it fetches"))
     shipped = store.FOLDER / "emoji_64.pth"
     with pytest.raises(UserError, match="emoji_64.pth"):

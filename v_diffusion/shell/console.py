@@ -97,15 +97,14 @@ def add_version(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
-def write_line(text: str, file: TextIO | None) -> None:
-    """Write a line to a stream, which is None where whoever started the program has closed it."""
+def write_line(text: str, file: TextIO) -> None:
+    """Write a line to a stream, at once."""
     # In one call: print() makes two, between which another process can write to the same file.
-    if file is not None:
-        try:
-            file.write(f"{text}\n")
-        except UnicodeEncodeError:  # before anything of it is written
-            file.write(f"{ENCODED.sub(escape, text)}\n")
-        file.flush()
+    try:
+        file.write(f"{text}\n")
+    except UnicodeEncodeError:  # before anything of it is written
+        file.write(f"{ENCODED.sub(escape, text)}\n")
+    file.flush()
 
 
 def note(text: str) -> None:

@@ -29,7 +29,7 @@ def find_files(job: Job) -> Files:
         model = expand_user(job.checkpoint) if job.checkpoint else store.obtain(job.model)
         clip = expand_user(job.clip_checkpoint) if job.clip_checkpoint and job.asks_clip else None
         if job.asks_clip and clip is None:
-            clip = store.obtain(job.clip, [expand_user(store.CLIP_CACHE)])
+            clip = store.obtain(job.clip)
     except store.CheckpointError as error:
         raise RunError(error) from None
     return Files(model, clip)
@@ -39,7 +39,7 @@ def fetches_clip(job: Job) -> bool:
     """Tell if the file of a job's CLIP has to be fetched."""
     if job.clip_checkpoint is not None or not job.asks_clip:
         return False
-    return store.locate(store.cards()[job.clip], [expand_user(store.CLIP_CACHE)]) is None
+    return store.locate(store.cards()[job.clip]) is None
 
 
 def check_files(job: Job) -> None:

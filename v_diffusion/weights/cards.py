@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..shell.errors import ProgramError
+from ..shell.errors import ProgramError, UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = (PACKAGE.parent / "pyproject.toml").is_file()  # else a package that was installed
@@ -26,8 +26,7 @@ class Card:
         kind: "diffusion" or "clip".
         file: its file name.
         sha256: None for a shipped file that is not on record yet.
-        bytes: its exact size, None where that isn't known.
-        approximate_bytes: about its size, where the exact one isn't known.
+        bytes: about its size.
         urls: its addresses, in the order to try.
         shipped: whether it is part of the repository.
         clip: of a diffusion model, the card of the CLIP that it is conditioned on.
@@ -45,10 +44,9 @@ class Card:
     kind: str
     file: str
     sha256: str | None
-    bytes: int | None
+    bytes: int
     urls: tuple[str, ...]
     shipped: bool
-    approximate_bytes: int | None = None
     clip: str | None = None
     side: int = 0
     multiple: int = 1
@@ -56,11 +54,6 @@ class Card:
     sampling: Mapping[str, float] = field(default_factory=dict)
     vocabulary: str | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int | None:
-        """The exact size in bytes, else the approximate one."""
-        return self.bytes or self.approximate_bytes
 
 
 def cards() -> dict[str, Card]:
@@ -70,3 +63,11 @@ def cards() -> dict[str, Card]:
         name: Card(**{**card, "name": name, "urls": tuple(card["urls"])})
         for name, card in data.items()
     }
+
+
+def find_card(name: str) -> Card:
+    """Return the card of a name. Raise UserError where there is none."""
+    known = cards()
+    if name not in known:
+        raise UserError(f"no checkpoint {name!r}: there are {', '.join(known)}")
+    return known[name]

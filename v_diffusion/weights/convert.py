@@ -24,12 +24,11 @@ def convert(source: Path, target: Path) -> None:
     of all their names.
 
     Args:
-        source: what `tensors.load` reads, a TorchScript archive too.
+        source: what `tensors.load` reads.
         target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
 
     Raises:
-        UserError: there is no such file, or it has no weights, or the target is there already or
-            of no format.
+        UserError: the source has no weights, or the target is there already or of no format.
         CheckpointError: it can't be written.
     """
     name = printable(target)
@@ -37,12 +36,8 @@ def convert(source: Path, target: Path) -> None:
         raise UserError(f"{name}: the name has to end with {', '.join(FORMATS[:-1])} or .pt")
     if target.exists():
         raise UserError(f"{name} is there already; remove it, or give another name")
-    if not source.is_file():
-        raise UserError(f"{printable(source)} is not a file; name a file of weights")
-    if not target.parent.is_dir():
-        raise UserError(f"{printable(target.parent)} is not a folder; make it, or name another")
     try:
-        sweep(target.parent, {target.name})
+        sweep(target.parent)
         with drafted(target) as draft:
             write(read(source), draft, target.suffix)
     except OSError as error:
@@ -54,7 +49,7 @@ def read(source: Path) -> dict[str, Tensor]:
     from . import tensors  # imports PyTorch, which takes longer than to find a mistake
 
     try:
-        data, _ = tensors.unwrapped(tensors.load(source, torchscript=True))
+        data, _ = tensors.unwrapped(tensors.load(source))
         found = tensors.plain(source, data)
     except CheckpointError as error:
         raise UserError(str(error)) from None
