@@ -140,19 +140,16 @@ def batches(files: Files, sizes: Iterable[int], rounds: int, room: float) -> Num
 def memory(files: Files) -> Numbers:
     """Measure the bytes that one more picture takes, and one more cutout of a guided one.
 
-    They are differences of peaks, of a process that starts anew for each.
+    They are differences of the peaks of two batches; the first one also packs the weights.
     """
     few, many = (8, 32) if files.name == "emoji_64" else (1, 2)
 
-    def peak(guided: bool, size: int, cutouts: int = guidance.CUTOUTS) -> float:
-        worker = Worker(OURS, files)
-        worker("step", guided, 1, cutouts)  # packs the weights
-        found = worker("step", guided, size, cutouts)["peak"]
-        worker.close()
-        return found or 0
-
     def each(guided: bool, cutouts: int = guidance.CUTOUTS) -> float:
-        return (peak(guided, many, cutouts) - peak(guided, few, cutouts)) / (many - few)
+        worker = Worker(OURS, files)
+        peaks = [worker("step", guided, size, cutouts)["peak"] or 0 for size in (few, few, many)]
+        worker.close()
+        difference: float = peaks[-1] - peaks[-2]
+        return difference / (many - few)
 
     note(f"memory of {files.name}")
     guided, more = each(True), each(True, 2 * guidance.CUTOUTS)

@@ -15,7 +15,7 @@ from tqdm.auto import trange
 
 from . import utils
 from .guidance import Callback, Model, NoiseSampler, make_autocast_model_fn
-from .solvers import combine, get_levels
+from .utils import combine, get_levels
 
 
 def dpmpp_coefficients(steps: Tensor, eta: float, order: int) -> tuple[Tensor, Tensor, Tensor]:

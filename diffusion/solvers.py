@@ -11,15 +11,15 @@ guidance is a function around it, `make_cond_model_fn`, and every sampler here w
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-from . import utils
 from .guidance import Callback, Model, make_autocast_model_fn
+from .utils import Level, combine, get_levels
 
 # Adams-Bashforth: the weights of the newest eps and of those before it, by order.
 ADAMS_BASHFORTH = {
@@ -32,19 +32,6 @@ ADAMS_BASHFORTH = {
 # A first time above this is noise: alpha is too near 0 to divide by. The schedules of `utils` begin
 # at 0.9957 and are under it, linspace(1, 0, ...) is over it.
 NOISE = 0.999
-
-
-class Level(NamedTuple):
-    """A time and its scaling factors, each a tensor of no dimensions."""
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
-
-
-def get_levels(steps: Tensor) -> list[Level]:
-    """The noise levels of a row of times."""
-    return [Level(*level) for level in zip(steps, *utils.t_to_alpha_sigma(steps))]
 
 
 def turned(level: Level) -> Level:
@@ -64,12 +51,6 @@ def transfer(x: Tensor, eps: Tensor, here: Level, there: Level) -> Tensor:
     """DDIM's step, with any eps: Liu et al. 2022, arXiv 2202.09778, eq. 11."""
     ratio = there.alpha / here.alpha
     return x * ratio + eps * (there.sigma - here.sigma * ratio)
-
-
-def combine(weights: Iterable[float | Tensor], history: Iterable[Tensor]) -> Tensor:
-    """The weighted sum."""
-    first, *others = (weight * past for weight, past in zip(weights, history))
-    return sum(others, first)
 
 
 class Step(NamedTuple):

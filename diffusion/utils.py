@@ -7,8 +7,9 @@ Time t is in [0, 1]: 0 is the picture, 1 is noise. x_t = alpha x_0 + sigma eps w
 import io
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from PIL import Image
@@ -126,3 +127,22 @@ def get_log_schedule(t: Tensor, min_log_snr: float = -10, max_log_snr: float = 1
     """
     log_snr = max_log_snr + (min_log_snr - max_log_snr) * t
     return alpha_sigma_to_t(*log_snr_to_alpha_sigma(log_snr))
+
+
+class Level(NamedTuple):
+    """A time and its scaling factors, each a tensor of no dimensions."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+
+def get_levels(steps: Tensor) -> list[Level]:
+    """The noise levels of a row of times."""
+    return [Level(*level) for level in zip(steps, *t_to_alpha_sigma(steps))]
+
+
+def combine(weights: Iterable[float | Tensor], history: Iterable[Tensor]) -> Tensor:
+    """Return the weighted sum of tensors."""
+    first, *others = (weight * past for weight, past in zip(weights, history))
+    return sum(others, first)

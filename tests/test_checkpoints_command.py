@@ -71,12 +71,14 @@ def test_list(home, capsys, argv):
 
 
 def test_each_option_takes_the_names_that_the_list_says():
-    from v_diffusion.cli.arguments import guides
+    from v_diffusion.job.options import guides
     from v_diffusion.job.script import CLIP_SAMPLE
 
     taken = {name: command.option(card) for name, card in store.cards().items()}
     by = {way: [name for name in taken if taken[name] == way] for way in {*taken.values()}}
-    assert sorted(by["--model"]) == sorted(CLIP_SAMPLE.models()) and by["--clip"] == guides()
+    assert sorted(by["--model"]) == sorted(CLIP_SAMPLE.models()) and by["--clip"] == guides(
+        CLIP_SAMPLE
+    )
     assert by[""] == ["emoji_64_clip"]
 
 

@@ -20,8 +20,9 @@ from diffusion.methods import METHODS, STOCHASTIC
 from diffusion.models.blocks import Style, unet
 from v_diffusion.compute import checkpointed
 from v_diffusion.job.job import Job
-from v_diffusion.studio.models import load_model
-from v_diffusion.studio.sample import Aim, Models, sample
+from v_diffusion.studio.models import Models, load_model
+from v_diffusion.studio.sample import sample
+from v_diffusion.studio.targets import Targets
 from v_diffusion.weights import tensors
 
 HALF, FULL = torch.float16, torch.float32
@@ -95,7 +96,13 @@ def draw(
         targets = torch.empty(batch, models.clip.visual.output_dim, device=CUDA)
         cuda.calls.clear()
         out = sample(
-            jobs, models, Aim(targets), told.append, cutouts_at_once=cutouts_at_once, disable=True
+            jobs,
+            models,
+            Targets(targets),
+            CUDA,
+            told.append,
+            cutouts_at_once=cutouts_at_once,
+            disable=True,
         )
     assert (out.shape, out.dtype, out.device) == ((batch, *models.model.shape), FULL, CUDA)
     for info in told:
@@ -327,9 +334,9 @@ def test_pictures_in_fp16_are_those_in_fp32(on_cpu, scale):
     ]
     target = targets(on_cpu, ["fox"])
     fp16 = Fp16(on_cpu.model, on_cpu.clip.visual)
-    expected = sample(jobs, on_cpu, Aim(target), disable=True)
+    expected = sample(jobs, on_cpu, Targets(target), torch.device("cpu"), disable=True)
     with fp16.rounding():
-        found = sample(jobs, on_cpu, Aim(target), disable=True)
+        found = sample(jobs, on_cpu, Targets(target), torch.device("cpu"), disable=True)
     grey_levels = (found.clamp(-1, 1) - expected.clamp(-1, 1)).abs() * 127.5
     # Over several seeds and methods it was 0.03 to 0.1 on average, and under 2 for all pixels but
     # a thousandth.

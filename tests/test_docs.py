@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_python
 
-from v_diffusion import compute
 from v_diffusion.cli.arguments import options_page
 
 README = ROOT / "README.md"
@@ -79,8 +78,6 @@ def test_commands_are_understood(page):
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "models.md"], ids=lambda page: page.name)
 def test_the_examples_in_python_run(page, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    if not hasattr(compute, "accelerate"):
-        blocks = [block for block in blocks if "accelerate" not in block]
     done = run_python("-c", "\n".join(blocks), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = {"README.md": {"red_apple.png"}, "models.md": {"fox_0.png", "fox_1.png", "apple.png"}}

@@ -11,8 +11,7 @@ from PIL import Image
 from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
-from v_diffusion.studio.models import for_drawing, load_model
-from v_diffusion.studio.sample import Models
+from v_diffusion.studio.models import Models, for_drawing, load_model
 
 CASES = json.loads((DATA / "e2e" / "e2e.json").read_text())
 

@@ -7,9 +7,11 @@ import torch
 
 from training import clip, data, evaluate, views
 from v_diffusion import Job
-from v_diffusion.studio.sample import Aim, sample
+from v_diffusion.studio.sample import sample
+from v_diffusion.studio.targets import Targets
 from v_diffusion.weights import store, tensors
 
+CPU = torch.device("cpu")
 FILES = ("emoji_64", "emoji_64_clip")
 ASKED = ("red apple", "fox", "pizza", "blue heart", "rocket", "owl", "guitar", "ghost")
 
@@ -81,7 +83,7 @@ def test_the_sketch_is_drawn_once_a_run(models):
     drawn = []
     hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
     jobs = evaluate.jobs(["fox", "fox"], 50.0, [0, 1], steps=3)
-    sample(jobs, models, Aim(clip.embed_texts(clip_model, ["fox", "fox"])))
+    sample(jobs, models, Targets(clip.embed_texts(clip_model, ["fox", "fox"])), CPU)
     assert [list(sketch.shape) for sketch in drawn] == [[2, 3, 32, 32]]
     x, t, embed = torch.randn(2, 3, 64, 64), torch.rand(2), torch.randn(2, 256)
     assert torch.equal(model(x, t, **model.conditions(embed)), model(x, t, embed))
@@ -96,7 +98,7 @@ def distances(drawn: torch.Tensor, pictures: list[data.Picture]) -> torch.Tensor
 
 def test_without_words_it_draws_emoji(models, pictures):
     jobs = [Job(model="emoji_64", seed=seed, steps=20) for seed in range(8)]
-    drawn = sample(jobs, models, Aim(torch.zeros(8, 256)))
+    drawn = sample(jobs, models, Targets(torch.zeros(8, 256)), CPU)
     away = distances((drawn.clamp(-1, 1) + 1) / 2, pictures)
     # The mean of all pictures is 0.18 from the nearest one, at the least.
     assert (away < 0.15).sum() >= 7
@@ -144,7 +146,7 @@ def test_a_changed_picture_is_still_known(models, pictures, change, least):
     given = [views.CHANGES[change](image, rng)[0] for image in torch.split(images, 1)]
     targets = torch.cat([evaluate.target_of(models.clip, image) for image in given])
     jobs = evaluate.jobs(["picture"] * len(shown), 0.0, steps=10)
-    drawn = (sample(jobs, models, Aim(targets)).clamp(-1, 1) + 1) / 2
+    drawn = (sample(jobs, models, Targets(targets), CPU).clamp(-1, 1) + 1) / 2
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     assert sum(a == p.name for a, p in zip(near, shown)) >= least

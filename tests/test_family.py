@@ -10,7 +10,7 @@ from whole_runs import LATER, Lent, model_of, order_of, share_within_one_level
 from CLIP import clip
 from diffusion import get_model, get_models, utils
 from v_diffusion.compute import accelerate
-from v_diffusion.studio.sample import Models
+from v_diffusion.studio.models import Models
 from v_diffusion.weights import store
 
 NUMBERS = {

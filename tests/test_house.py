@@ -49,15 +49,20 @@ def room_of(module: str) -> str:
     return rest[0] if package == "v_diffusion" and rest else package
 
 
-def imports(module: str, functions: bool = True) -> Iterator[str]:
+def imports(module: str, functions: bool = True, types: bool = True) -> Iterator[str]:
     """Yield the modules that one imports.
 
     Args:
-        functions: count imports inside functions and for type checkers, too.
+        functions: count imports inside functions, too.
+        types: count imports for type checkers, too.
     """
     path = FILES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     nodes: Iterable[ast.AST] = ast.parse(path.read_text()).body
+    if not types:
+        nodes = [
+            n for n in nodes if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test))
+        ]
     if functions:
         nodes = (node for top in nodes for node in ast.walk(top))
     for node in nodes:
@@ -76,7 +81,7 @@ def floors(modules: set[str]) -> int:
     Raises:
         RecursionError: they go in a circle.
     """
-    below = {module: set(imports(module)) & modules - {module} for module in modules}
+    below = {module: set(imports(module, types=False)) & modules - {module} for module in modules}
 
     def floor(module: str) -> int:
         return 1 + max(map(floor, below[module]), default=0)

@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from v_diffusion.images import names as naming
 from v_diffusion.images.names import SPEC, Names, check_pattern, label, path_of, slug
+from v_diffusion.job.job import Job
 from v_diffusion.shell.errors import UserError
 
 MANY = 10**7
@@ -191,7 +192,7 @@ def test_mistakes_of_very_many_are_told_before_anything_is_loaded(clip_sample, f
         (("-o", "x.png"), f"all {MANY} images would have this name"),
         (("--images", "none.png"), "image prompt none.png: there is no such file"),
         (("--checkpoint", "none"), "--checkpoint: none is not a file"),
-        (("--seed", str(2**64 - 5)), "the last image's seed would be beyond"),
+        (("--seed", str(2**64 - 5)), "the last image's would exceed"),
     ):
         done = clip_sample(*words, *more)
         assert (done.returncode, done.stdout) == (2, "")
@@ -238,10 +239,11 @@ def test_a_text_as_a_files_name(text, expected):
 
 
 def test_what_stands_for_the_prompt():
-    assert label(["a fox", "fog"], ["sketch.png"]) == "a_fox_fog"
-    assert label([], ["folder/sketch 1.png"]) == "sketch_1"
-    assert label([], []) == "no_prompt"
+    emoji = {"model": "emoji_64"}
+    assert label(Job(["a fox:2", "fog"], images=["sketch.png"], **emoji)) == "a_fox_fog"
+    assert label(Job(images=["folder/sketch 1.png:0.5"], **emoji)) == "sketch_1"
+    assert label(Job(**emoji)) == "no_prompt"
     address = "https://me:secret@h.org:80"
     images = [f"{address}/pictures/a%20b.png?key=secret", address, "file:///a/c.png"]
-    assert label([], images) == "a_b_h_org_c"
-    assert label([], ["http://[::1/a"]) == "no_prompt"
+    assert label(Job(images=images, **emoji)) == "a_b_h_org_c"
+    assert label(Job(images=["http://[::1/a"], **emoji)) == "no_prompt"

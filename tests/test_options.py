@@ -53,7 +53,7 @@ def test_a_random_seed_is_another_each_time(monkeypatch):
     assert cli_orders.DRAWN_SEEDS == 2**32
 
 
-def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, capsys):
+def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(cli_orders, "draw_seed", iter([8, 7, 6]).__next__)
     lines = [{"prompts": "a", "seed": -1}, {"prompts": "b", "seed": 3}, "c", {"seed": "random"}]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
@@ -61,7 +61,7 @@ def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, capsys):
     given = {"prompts": ["d"], "seed": "random", "model": "emoji_64"}
     orders = list(read_orders(open(tmp_path / "jobs", "rb"), "jobs", given))
     assert [order.job.seed for order in orders] == [8, 3, 7, 6]
-    assert capsys.readouterr().err == "jobs:1: seed: 8\njobs:3: seed: 7\njobs:4: seed: 6\n"
+    assert caplog.messages == ["jobs:1: seed: 8", "jobs:3: seed: 7", "jobs:4: seed: 6"]
 
 
 def test_several_processes_do_not_draw_a_seed_each(monkeypatch):
@@ -99,7 +99,7 @@ def test_quiet_says_only_what_is_wrong(clip_sample, tmp_path):
     assert done.stderr.splitlines() == [
         "warning: --steps: prk needs at least 5 steps to get from noise to a picture, not 2; raise "
         "--steps, or use --method ddim",
-        "--compile left out: sampling on cpu gains nothing by it",
+        "warning: --compile has no effect on cpu; it is for CUDA",
     ]
     done = clip_sample("red apple", *QUICK, "--images", "none.png", "--quiet")
     assert done.stderr == "clip_sample.py: image prompt none.png: there is no such file\n"

@@ -32,14 +32,14 @@ import numpy as np
 from PIL import Image
 from v_diffusion.images import output
 from v_diffusion.job.job import Job
-from v_diffusion.job.prompt import Subject
+from v_diffusion.images.inputs import Inputs
 from v_diffusion.images.record import Sources, record
 
 sources = Sources("a" * 64, "b" * 64, "2")
 paths = [Path(sys.argv[1], f"made/{i:03}.png") for i in range(200)]
 output.prepare(paths)
 for i, path in enumerate(paths):
-    made = record(Job("red apple", seed=5 + i), Subject((), ()), sources, i)
+    made = record(Job("red apple", seed=5 + i), Inputs(), sources, i)
     if not output.is_done(path, made):
         levels = np.random.default_rng(5 + i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
         output.write(Image.fromarray(levels), path, made)

@@ -48,10 +48,9 @@ def test_record():
         "width": 64,
         "height": 48,
         "command": shlex.join(
-            ["./clip_sample.py", "--model", "emoji_64", "--steps", "50", "--eta", "0.5"]
-            + ["--clip-guidance-scale", "500.0", "--size", "64", "48"]
-            + ["--images", "http://localhost/a,b.png:1.5"]
-            + ["--seed", "7", "-n", "1", "--", *map(write_prompt, JOB.prompts)]
+            ["./clip_sample.py", "--images", "http://localhost/a,b.png:1.5", "--model", "emoji_64"]
+            + ["--steps", "50", "--eta", "0.5", "--size", "64", "48", "--seed", "7"]
+            + ["--clip-guidance-scale", "500.0", "--", *map(write_prompt, JOB.prompts)]
         ),
     } == RECORD
 
@@ -59,8 +58,8 @@ def test_record():
 def test_the_command_is_one_line_of_a_shell():
     job = Job(images=["it's.png:1.5"], model="emoji_64", method="plms", steps=9, checkpoint="a b")
     assert command_of(job) == (
-        "./clip_sample.py --model emoji_64 --steps 9 --method plms --clip-guidance-scale "
-        """50.0 --checkpoint 'a b' --images 'it'"'"'s.png:1.5' --seed 0 -n 1"""
+        """./clip_sample.py --images 'it'"'"'s.png:1.5' --model emoji_64 --checkpoint 'a b' """
+        "--method plms --steps 9 --clip-guidance-scale 50.0"
     )
 
 

@@ -217,7 +217,7 @@ def test_a_name_too_long_is_told_before_it_is_drawn_in_a_folder_that_others_went
         (["-o", "loop.png"], "loop.png is a link that leads back to itself; remove it"),
         (
             ["--checkpoint", "text"],
-            "text: damaged, or not a checkpoint; name another file with --ch",
+            "text: damaged, or not a checkpoint; give another file with --ch",
         ),
     ],
 )

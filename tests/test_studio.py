@@ -150,7 +150,7 @@ def test_what_is_no_picture_takes_none_beside_it_along(studio, tmp_path, monkeyp
     assert sorted(os.listdir()) == ["jobs", "out_00001.png"]
 
 
-def test_a_long_text_is_told_once(studio, capsys):
+def test_a_long_text_is_told_once(studio, caplog):
     for seed in range(2):
         studio.draw(Job("owl " * 90, seed=seed, **QUICK))
-    assert capsys.readouterr().err.count("warning: a prompt exceeds CLIP's 77 tokens") == 1
+    assert caplog.text.count("warning: a prompt exceeds CLIP's 77 tokens") == 1

@@ -179,9 +179,9 @@ def test_an_emoji_is_drawn(clip_sample, tmp_path):
     np.testing.assert_array_equal(levels(tmp_path / "emoji.png"), levels(tmp_path / "name.png"))
 
 
-def test_from_python_too(capsys):
+def test_from_python_too(caplog):
     studio = Studio("cpu")
     job = {"model": "emoji_64", "steps": 1, "script": "cfg_sample", "method": "ddim"}
     drawn = [np.asarray(studio.draw(Job(text, **job))) for text in ("🦊:2", "fox:2", "eiffel")]
     assert (drawn[0] == drawn[1]).all()
-    assert capsys.readouterr().err.count("warning: emoji_64 has not learned") == 1
+    assert caplog.text.count("warning: emoji_64 has not learned") == 1

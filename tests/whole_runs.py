@@ -11,10 +11,11 @@ from conftest import DATA
 from PIL import Image
 
 from v_diffusion import Studio
-from v_diffusion.cli.program import read_request
+from v_diffusion.cli.arguments import parse
+from v_diffusion.cli.program import request_of
 from v_diffusion.job.script import SCRIPTS
 from v_diffusion.run.request import Order
-from v_diffusion.studio.sample import Models
+from v_diffusion.studio.models import Models
 
 LATER = json.loads((DATA / "later" / "later.json").read_text())
 
@@ -33,14 +34,15 @@ def order_of(case: dict[str, Any], folder: Path) -> Order:
         shutil.copy(DATA / name, folder)
     name = case["script"].removesuffix(".py")
     parser = importlib.import_module(name).build_parser()
-    (order,) = read_request(parser, case["argv"], SCRIPTS[name]).orders
+    script = SCRIPTS[name]
+    (order,) = request_of(parse(parser, case["argv"], script), script).orders
     assert isinstance(order, Order)
     return order
 
 
 def share_within_one_level(order: Order, studio: Studio, case: dict[str, Any]) -> float:
     """How many of a drawn picture's values are the original's to one grey level."""
-    (picture,) = studio.draw_batch([order.job], [order.subject], disable=True)
+    (picture,) = studio.draw_batch([order.job], [order.inputs], disable=True)
     (expected,) = case["images"]
     theirs = np.asarray(Image.open(DATA / "later" / expected)).astype(int)
     ours = np.asarray(picture).astype(int)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from CLIP import clip
 from CLIP.guidance import make_normalize
 from CLIP.model import CLIP, LayerNorm
+from CLIP.prompts import tokens_of
 
 from .data import Picture
 from .state import restore, save_run
@@ -104,7 +105,7 @@ def tokens(texts: list[str]) -> Tensor:
 def embed_texts(model: CLIP, texts: list[str]) -> Tensor:
     """Normalised embeddings [len(texts), D]."""
     parts = [
-        F.normalize(model.encode_text(tokens(texts[i : i + 512])))
+        F.normalize(model.encode_text(tokens_of(texts[i : i + 512], torch.device("cpu"))))
         for i in range(0, len(texts), 512)
     ]
     return torch.cat(parts)

@@ -135,8 +135,8 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         length, b, width = x.shape
         h = self.ln_1(x)
-        x = x[:1] if self.is_last else x
-        q = self.q(h[: len(x)]).view(len(x), b, -1, clip.HEAD_WIDTH).permute(1, 2, 0, 3)
+        x, first = (x[:1], h[:1]) if self.is_last else (x, h)
+        q = self.q(first).view(len(x), b, -1, clip.HEAD_WIDTH).permute(1, 2, 0, 3)
         kv = self.kv(h).view(length, b, 2, -1, clip.HEAD_WIDTH)
         k, v = kv.permute(2, 1, 3, 0, 4)
         heads = F.scaled_dot_product_attention(q, k, v)

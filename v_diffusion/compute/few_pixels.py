@@ -13,7 +13,7 @@ from .kernels import address, round_up
 
 MAX_PIXELS = 64  # beyond, each weight is used so often that to pack it pays
 MIN_WEIGHTS = 2**20  # fewer stay in the cache, and are packed in no time
-CHUNK = 64  # filters of a part, at most
+MOST_FILTERS = 64  # of a part
 
 
 def is_faster(pixels: int, weight: Tensor) -> bool:
@@ -65,7 +65,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         "rows": count,
         "inner": inner,
         "columns": columns,
-        "chunk": min(CHUNK, round_up(-(-columns // many), dots.FILTERS)),
+        "chunk": min(MOST_FILTERS, round_up(-(-columns // many), dots.FILTERS)),
     }
     kernels.share(dots.dots, dots.ARGUMENTS, values)
     return out.view(b, h, w, -1).permute(0, 3, 1, 2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import kernels
 from .kernels import address, once, round_up
 
-CHUNK = 64  # rows of a part: with their results they stay in the cache
+MOST_ROWS = 64  # of a part: with their results they stay in the cache
 
 
 def supports(rows: int, weight: Tensor) -> bool:
@@ -45,7 +45,7 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
     x = x.contiguous()
     (rows, inner), (blocks, _, width) = x.shape, packed.shape
     columns = blocks * width
-    parts = round_up(-(-rows // CHUNK), threads.count())
+    parts = round_up(-(-rows // MOST_ROWS), threads.count())
     out = x.new_empty(rows, columns)
     base = x.new_zeros(columns) if bias is None else bias
     values = {

@@ -35,7 +35,7 @@ KNOWN = {
     nn.ModuleDict,
     nn.Sequential,
 }
-PLAIN = "use the plain module"
+REMEDY = "use the plain module"
 
 
 class Checkpointed(nn.Module):
@@ -113,11 +113,11 @@ def refuse(x: Tensor, channels: int, sides: str, sound: bool) -> None:
     modes = torch._C._len_torch_dispatch_stack()
     functorch = getattr(torch._C, "_are_functorch_transforms_active", bool)()
     if tracing or modes or functorch:
-        raise RuntimeError(f"a twin can't be traced, transformed or watched; {PLAIN}")
+        raise RuntimeError(f"a twin can't be traced, transformed or watched; {REMEDY}")
     if torch.is_autocast_enabled("cpu"):
-        raise RuntimeError(f"a twin computes in fp32 alone; leave autocast, or {PLAIN}")
+        raise RuntimeError(f"a twin computes in fp32 alone; leave autocast, or {REMEDY}")
     if type(x) not in (Tensor, nn.Parameter) or x.device.type != "cpu" or x.dtype != torch.float32:
-        raise TypeError(f"a twin takes fp32 on a CPU, not {x.dtype} on {x.device}; {PLAIN}")
+        raise TypeError(f"a twin takes fp32 on a CPU, not {x.dtype} on {x.device}; {REMEDY}")
     if x.ndim != 4 or x.shape[1] != channels or not len(x) or not sound:
         wanted = f"[B, {channels}, H, W], B at least 1 and {sides}"
         raise ValueError(f"a twin takes {wanted}, not {list(x.shape)}; change the input's shape")
@@ -159,7 +159,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
         ValueError: the weights are elsewhere or in another type.
     """
     if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
-        raise ValueError(f"a twin's weights are fp32 on a CPU; call .float().cpu(), or {PLAIN}")
+        raise ValueError(f"a twin's weights are fp32 on a CPU; call .float().cpu(), or {REMEDY}")
     can_compile = kernels.available()
     tower = getattr(model, "visual", None)
     first = None if tower is None else tower.conv1

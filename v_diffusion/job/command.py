@@ -10,9 +10,9 @@ from diffusion.methods import STOCHASTIC, TAKES_ETA
 
 from ..shell.addresses import without_secrets
 from ..weights.cards import cards
-from .options import DEFAULT_GUIDE, job_options
+from .options import CARD, DEFAULT_GUIDE, job_options
 from .prompt import Prompt, write_prompt
-from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS
+from .script import CLIP_SAMPLE, SCRIPTS
 
 if TYPE_CHECKING:
     from .job import Job
@@ -39,32 +39,25 @@ def quoted(word: str) -> str:
 def command_of(job: Job) -> str:
     """Return the line that draws this picture. Secrets in addresses are left out of it."""
     script, card = SCRIPTS[job.script], cards()[job.model]
-    rows = job_options(script)
     usual = {"size": (card.side, card.side), "clip": card.clip or DEFAULT_GUIDE}
-    line = [f"./{job.script}.py", "--model", job.model, "--steps", str(job.steps)]
-    if job.method not in ("ddpm", "ddim"):  # eta tells these two apart
-        line += ["--method", job.method]
-    elif script is not CLIP_SAMPLE:
-        line += ["--method", "ddim"]
-    if "eta" in rows and job.method in (*TAKES_ETA, *STOCHASTIC):
-        line += ["--eta", repr(job.eta)]
-    if script is CLIP_SAMPLE:
-        line += ["--clip-guidance-scale", repr(job.clip_guidance_scale)]
-    for name in ("checkpoint", "clip", "clip_checkpoint", "cutn", "cut_pow"):
+    # Of these the line says what eta tells as well, or what has no effect.
+    implied = {"method"} if script is CLIP_SAMPLE and job.method in ("ddpm", "ddim") else set()
+    implied |= set() if job.method in (*TAKES_ETA, *STOCHASTIC) else {"eta"}
+    line = [f"./{job.script}.py"]
+    behind: list[str] = []
+    for name, row in job_options(script).items():
         value = getattr(job, name)
-        if name in rows and value not in (None, usual.get(name, rows[name].default)):
-            line += [rows[name].label, str(value)]
-    if job.size != usual["size"]:
-        line += ["--size", *map(str, job.size)]
-    if job.images:
-        public = [Prompt(without_secrets(path), weight) for path, weight in job.images]
-        line += ["--images", *(write_prompt(one, script.prompt_weight) for one in public)]
-    init = None if job.init is None else without_secrets(job.init)
-    if script is CFG_MODIFY_IMAGE:
-        line += ["--max-timestep", repr(job.max_timestep), "--", str(init)]
-    else:
-        if init is not None:
-            line += ["--init", init, "--starting-timestep", repr(job.starting_timestep)]
-        line += ["--seed", str(job.seed), "-n", "1", *["--"] * bool(job.prompts)]
+        default = usual.get(name, None if row.default is CARD else row.default)
+        if name in implied or name == "prompts" or value in (None, default, ()):
+            continue
+        if name == "images":
+            public = [Prompt(without_secrets(path), weight) for path, weight in value]
+            line += ["--images", *(write_prompt(one, script.prompt_weight) for one in public)]
+        elif not row.flags:  # the picture to modify, before the prompts
+            behind.append(without_secrets(value))
+        else:
+            values = value if name == "size" else [without_secrets(str(value))]
+            line += [row.label, *map(str, values)]
     texts = [write_prompt(prompt, script.prompt_weight) for prompt in job.prompts]
-    return " ".join([shlex.join(line), *map(quoted, texts)])
+    separator = ["--"] if behind or texts else []
+    return " ".join([shlex.join([*line, *separator, *behind]), *map(quoted, texts)])

@@ -81,16 +81,7 @@ class BadLine:
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where to draw, which changes no picture.
-
-    Args:
-        device: its name, or None for the best one.
-        batch_size: the number of images drawn together.
-        checkpointing: guide in less memory and more time.
-        compile: compile the models first, where that gains anything.
-        cfg_batch: the number of images times conditions evaluated together; None: all.
-        threads: the number of CPU threads; None: PyTorch's own choice.
-    """
+    """How and where to draw, which changes no picture: options of the table."""
 
     device: str | None = None
     batch_size: int = 1
@@ -102,14 +93,10 @@ class Execution:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to write.
+    """What to write: options of the table, `clobber` and `metadata` being the opposite of theirs.
 
     Args:
-        resume: skip images that exist and were made with the same settings.
-        clobber: overwrite files that exist; otherwise their images are skipped.
-        metadata: write into the images how they were made.
         preview: the steps between two previews of an image; 0: about one a second; None: none.
-        grid: the path of a contact sheet of the run.
     """
 
     resume: bool = False

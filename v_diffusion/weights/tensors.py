@@ -93,18 +93,18 @@ def unwrapped(data: Any) -> tuple[Any, list[str]]:
     return data, places
 
 
+def has_numbers(tensor: Tensor) -> bool:
+    """Tell if a tensor is an ordinary one: not sparse, quantised or on "meta"."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
 def plain(path: Path, data: Any) -> dict[str, Tensor]:
     """Return the state dict that a file holds, if that is all that it holds."""
     name = printable(path)
     if not isinstance(data, Mapping) or not data:
         raise CheckpointError(f"{name}: it holds no state dict; {REMEDY}")
     for key, value in data.items():
-        if (
-            not (isinstance(key, str) and isinstance(value, Tensor))
-            or value.layout != torch.strided
-            or value.is_quantized
-            or value.device.type != "cpu"
-        ):
+        if not (isinstance(key, str) and isinstance(value, Tensor) and has_numbers(value)):
             raise CheckpointError(f"{name}: {key!r} is no ordinary tensor; {REMEDY}")
     return dict(data)
 

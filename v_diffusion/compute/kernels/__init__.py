@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-PLAIN = (Tensor, nn.Parameter)
+TYPES = (Tensor, nn.Parameter)
 Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 
@@ -55,7 +55,7 @@ def address(x: Tensor, *shape: int) -> int:
         TypeError: it is something else, which compiled code would read or write beyond.
     """
     order = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-    sound = type(x) in PLAIN and x.is_cpu and x.dtype is torch.float32 and x.shape == shape
+    sound = type(x) in TYPES and x.is_cpu and x.dtype is torch.float32 and x.shape == shape
     if not (sound and x.is_contiguous(memory_format=order)):
         raise TypeError(
             f"compiled code takes dense fp32 tensors {list(shape)} on a CPU, not {type(x).__name__}"
