@@ -14,7 +14,6 @@ from v_diffusion.shell import console
 from v_diffusion.weights import cards, command, store
 from v_diffusion.weights.download import length
 
-TARGET = "/proc/x.safetensors"  # where nobody can write
 # The command on another folder of checkpoints.
 MAIN = """
 import sys
@@ -88,7 +87,6 @@ def test_each_option_takes_the_names_that_the_list_says():
         ("a.pth", "b.txt", 2, "b.txt: the name has to end with .safetensors, .pth or .pt"),
         ("a.pth", "a.pth", 2, "a.pth is there already; remove it, or give another name"),
         ("none.pth", "b.pth", 2, "none.pth: No such file or directory"),
-        ("a.pth", "none/b.pth", 1, "can't write none/b.pth: No such file or directory"),
         ("a.pth", "b.pth", 2, "a.pth"),
     ],
 )
@@ -112,18 +110,6 @@ def test_no_room_for_what_is_converted(tmp_path, monkeypatch, capsys, suffix):
     said = f"checkpoints: can't write {target}: it needs 4.0 kB more and 100 bytes are free\n"
     assert capsys.readouterr() == ("", said)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
-
-
-def test_what_can_not_be_written_is_told_before_torch_is_there(tmp_path):
-    (tmp_path / "a.pth").write_text("")
-    code = (
-        "from v_diffusion.weights import command; import sys; "
-        f"status = command.main(['convert', {str(tmp_path / 'a.pth')!r}, {TARGET!r}]); "
-        "print(status, 'torch' in sys.modules)"
-    )
-    done = run_python("-c", code, cwd=ROOT)
-    assert done.stdout == "1 False\n" and f"can't write {TARGET}: " in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture
@@ -178,14 +164,6 @@ def test_verify_of_a_named_file_that_is_not_here(home, capsys):
         f"small: {home}/small.pth is right\n",
         "net: net.pth is not here\n",
     )
-
-
-def test_verify_of_a_file_without_a_record(home, capsys):
-    known = json.loads(cards.CARDS.read_text())
-    known["small"]["sha256"] = None
-    cards.CARDS.write_text(json.dumps(known))
-    assert command.main(["verify", "small"]) == 0
-    assert capsys.readouterr() == (f"small: {home}/small.pth is not on record\n", "")
 
 
 @pytest.mark.parametrize(

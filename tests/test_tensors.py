@@ -359,6 +359,8 @@ def test_convert(tmp_path, monkeypatch, way):
         convert(source, target)
     with pytest.raises(UserError, match="c.txt: the name has to end with .safetensors, "):
         convert(source, Path("c.txt"))
+    with pytest.raises(CheckpointError, match="can't write none/c.pth: No such file or directory"):
+        convert(source, Path("none/c.pth"))
     assert len(os.listdir()) == 2
 
 

@@ -25,7 +25,7 @@ class Card:
         name: what the user calls it.
         kind: "diffusion" or "clip".
         file: its file name.
-        sha256: None for a shipped file that is not on record yet.
+        sha256: its hash, in hexadecimal.
         bytes: about its size.
         urls: its addresses, in the order to try.
         shipped: whether it is part of the repository.
@@ -43,7 +43,7 @@ class Card:
     name: str
     kind: str
     file: str
-    sha256: str | None
+    sha256: str
     bytes: int
     urls: tuple[str, ...]
     shipped: bool

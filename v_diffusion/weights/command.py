@@ -13,8 +13,6 @@ from .cards import Card, CheckpointError, cards, find_card
 from .convert import convert
 from .download import human_size
 
-NAME = "v-diffusion-checkpoints"
-
 
 def build_parser(prog: str | None) -> Parser:
     """Return the parser of the command line, with the program's name in the messages."""
@@ -84,8 +82,7 @@ def verify(wanted: Sequence[Card]) -> int:
         try:
             if path is not None:
                 store.verify(card, path)
-                verdict = "right" if card.sha256 else "not on record"
-                print_line(f"{card.name}: {path} is {verdict}")
+                print_line(f"{card.name}: {path} is right")
             elif wanted:
                 raise CheckpointError(f"{card.name}: {card.file} is not here")
         except CheckpointError as error:
@@ -99,7 +96,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     Args:
         argv: the arguments, those of the process if None.
-        prog: the program's name in messages, the file's name if None.
+        prog: the program's name in messages.
     """
     parser = build_parser(prog)
 
@@ -122,7 +119,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return program.exit_status(parser.prog, run)
 
 
-def command(prog: str = NAME) -> int:
+def command(prog: str = "v-diffusion-checkpoints") -> int:
     """Be the program: run the process's command line and return its exit status."""
     program.begin(prog, [])
     return program.end(main(prog=prog))

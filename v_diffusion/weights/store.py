@@ -47,17 +47,9 @@ def sha256(path: Path) -> str:
 
 
 def record(name: str) -> None:
-    """Write the SHA-256 and the size of a shipped file, as it is on disk, into its card.
-
-    Raises:
-        KeyError: there is no such card.
-        CheckpointError: the file isn't shipped: its hash is its publisher's.
-        OSError: the file can't be read, or the cards can't be written.
-    """
+    """Write the SHA-256 and the size of a shipped file, as it is on disk, into its card."""
     data = json.loads(CARDS.read_text("utf-8"))
     card = data[name]
-    if not card["shipped"]:
-        raise CheckpointError(f"{name} is not a shipped file, so its SHA-256 is not ours to record")
     path = FOLDER / card["file"]
     card.update(sha256=sha256(path), bytes=path.stat().st_size)
     write_whole(CARDS, (json.dumps(data, indent=2) + "\n").encode())
@@ -67,10 +59,9 @@ def locate(card: Card, folder: Path | None = None) -> Path | None:
     """Return the card's file in `download_folder`, among what is shipped, in `folder` or, of a
     CLIP, where OpenAI's package keeps it; whatever is in it.
     """
-    folders = [download_folder(), FOLDER, *([folder] if folder else [])]
-    if card.kind == "clip":
-        folders.append(expand_user(CLIP_CACHE))
-    paths = (folder / card.file for folder in folders)
+    cache = CLIP_CACHE if card.kind == "clip" else None
+    folders = filter(None, [download_folder(), FOLDER, folder, cache])
+    paths = [expand_user(folder) / card.file for folder in folders]
     # Of os.path, to which a folder that can't be read is no exception.
     return next((path for path in paths if os.path.isfile(path)), None)
 
@@ -84,13 +75,7 @@ def mismatch(card: Card, path: Path) -> str | None:
 
 
 def verify(card: Card, path: Path) -> None:
-    """Check the SHA-256 of a file. A card without one lets everything pass.
-
-    Raises:
-        CheckpointError: it differs from the card's. It names both.
-    """
-    if card.sha256 is None:
-        return
+    """Raise CheckpointError for a file whose SHA-256 is not the card's."""
     try:
         wrong = mismatch(card, path)
     except OSError as error:
@@ -98,6 +83,11 @@ def verify(card: Card, path: Path) -> None:
     if wrong:
         remedy = "check it out again" if card.shipped else "remove it and fetch it again"
         raise CheckpointError(f"{printable(path)} is not the right file: {wrong}; {remedy}")
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file is until it is whole."""
+    return path.with_name(path.name + ".partial")
 
 
 @contextmanager
@@ -121,34 +111,26 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fetch_from(url: str, card: Card, path: Path) -> None:
-    """Fetch the card's file from one address.
-
-    Raises:
-        AddressError: the address doesn't give the right file.
-        OSError: the disk.
-    """
-    partial = path.with_name(card.file + ".partial")
+    """Fetch the card's file from one address. Raise AddressError where it doesn't give it."""
+    partial = partial_of(path)
     log.info(f"fetching {card.file} ({human_size(card.bytes)}) from {url}")
-    while True:
-        begun_before = length(partial) > 0
-        download(url, partial)
-        wrong = mismatch(card, partial)
-        if wrong is None:
-            return publish(partial, path)
-        partial.unlink()
-        # The fault may be in the part that was there already, from another run or address.
-        if not begun_before:
-            raise AddressError(wrong)
+    begun_before = length(partial) > 0
+    download(url, partial)
+    wrong = mismatch(card, partial)
+    if wrong is None:
+        return publish(partial, path)
+    partial.unlink()
+    # The fault may be in the part that was there already, from another run or address.
+    if not begun_before:
+        raise AddressError(wrong)
+    fetch_from(url, card, path)
 
 
 def fetch(card: Card, folder: Path) -> Path:
     """Fetch the card's file, or go on with it where it stopped, and return its path.
 
-    Two processes that fetch the same file take turns: one fetches, the other finds it done.
-
-    Args:
-        card: the file's card.
-        folder: where to; made if need be.
+    Two processes that fetch the same file take turns: one fetches, the other finds it done. The
+    folder is made if need be.
 
     Raises:
         CheckpointError: no address gives the right file, there is too little room on the disk, or
@@ -162,7 +144,7 @@ def fetch(card: Card, folder: Path) -> Path:
             if path.is_file():
                 verify(card, path)
                 return path
-            need_room(folder, card.bytes - length(path.with_name(card.file + ".partial")))
+            need_room(folder, card.bytes - length(partial_of(path)))
             for url in card.urls:
                 try:
                     fetch_from(url, card, path)
@@ -187,8 +169,7 @@ def obtain(name: str, folder: Path | None = None) -> Path:
 
     Args:
         name: the card's name.
-        folder: where to look besides the usual places, and where to fetch to; `download_folder` if
-            None.
+        folder: where to look, too, and where to fetch to instead of `download_folder`.
 
     Raises:
         UserError: there is no such card.

@@ -33,31 +33,15 @@ def is_archive(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def first(value: object, *_: object) -> object:
-    """Return a list that comes with its type."""
-    return value
-
-
 def rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: object) -> Tensor:
     """Return a tensor of a storage, which raises RuntimeError where that is too short."""
     return storage.as_strided(size, stride, offset)
 
 
-LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist")
-NAMES: dict[str, Any] = {
-    "collections.OrderedDict": dict,
-    "torch._utils._rebuild_tensor_v2": rebuild,
-    **{f"torch.jit._pickle.{name}": first for name in (*LISTS, "restore_type_tag")},
-}
-
-
 class Reader(pickle.Unpickler):
     """Reads `data.pkl` with bags for modules, and refuses every name that it doesn't need.
 
-    Args:
-        archive: the open zip file.
-        path: its path.
-        root: the folder that all of it is in, with a slash.
+    All of the archive is in the folder `root`, which ends with a slash.
     """
 
     def __init__(self, archive: zipfile.ZipFile, path: Path, root: str) -> None:
@@ -69,8 +53,12 @@ class Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.".startswith("__torch__."):
             return type(name, (Bag,), {"kind": f"{module}.{name}"})
-        if f"{module}.{name}" in NAMES:
-            return NAMES[f"{module}.{name}"]
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return rebuild
+        if module == "torch.jit._pickle":  # a list that comes with its type
+            return lambda value, *_: value
         if module == "torch" and re.fullmatch(r"[A-Z][A-Za-z0-9]+Storage", name):
             return getattr(torch, name).dtype
         # As PyTorch's own reader says it.
