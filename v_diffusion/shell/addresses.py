@@ -34,10 +34,7 @@ SECRET = re.compile(
 class AddressError(OSError):
     """An address can't be read. Its text is one line.
 
-    An OSError, so that a caller that opens paths and addresses alike has one exception to catch.
-
-    Args:
-        again: the same address may give its file another time: it is the network, or the server.
+    With `again`, it may give its file another time: the network failed, or the server.
     """
 
     def __init__(self, text: str, again: bool = False) -> None:

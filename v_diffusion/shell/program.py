@@ -87,10 +87,6 @@ def exit_status(program: str, run: Callable[[], int | None]) -> int:
     """Run a program, report what went wrong in one line on stderr, and return the exit status.
 
     An exception that nobody expected comes through: its traceback is what a bug report needs.
-
-    Args:
-        program: its name, for the message.
-        run: the program. It may return a status of its own.
     """
     try:
         return run() or 0

@@ -45,11 +45,7 @@ def alive(pid: int) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the drafts that killed processes of this machine left in a folder.
-
-    Raises:
-        OSError: the folder can't be listed.
-    """
+    """Remove the drafts that killed processes of this machine left in a folder."""
     for entry in os.listdir(folder):
         draft = DRAFT.fullmatch(entry)
         if draft and not alive(int(draft[1])):
@@ -70,9 +66,6 @@ def drafted(path: Path) -> Iterator[Path]:
 
     An exception in the block removes the draft and leaves the file as it was. A symbolic link
     stays, and the file that it stands for is replaced.
-
-    Raises:
-        OSError: the draft can't be made or renamed.
     """
     path = followed(path)
     draft = draft_of(path)
@@ -88,10 +81,6 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        OSError: it can't be written. What was at the path before is as it was.
-    """
+    """Write a file whole, or raise OSError and leave what was there as it was."""
     with drafted(path) as draft:
         draft.write_bytes(content)

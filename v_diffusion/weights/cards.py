@@ -35,9 +35,8 @@ class Card:
         unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
         vocabulary: of a diffusion model, the file that lists what it has learned by words.
-        memory: the bytes that one more takes on a CPU: of a diffusion model a `picture`, and one
-            that is `guided`, without its cutouts; of a CLIP a `cutout`. `python -m benchmark
-            memory` measures them.
+        memory: the bytes that one more takes on a CPU, by `python -m benchmark memory`: a
+            `picture`, a `guided` one without its cutouts, a `cutout` of a CLIP.
     """
 
     name: str

@@ -19,9 +19,7 @@ def build_parser(prog: str | None) -> Parser:
     parser = Parser(prog=prog, description="List, fetch, verify and convert files of weights.")
     add_version(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser(
-        "list", help="name, option, size and place of every file of weights (the default)"
-    )
+    commands.add_parser("list", help="name, option, size and place of every file (the default)")
     fetch = commands.add_parser("fetch", help="fetch what is not on disk, and print each path")
     fetch.add_argument("names", nargs="+", metavar="NAME", type=find_card)
     verify = commands.add_parser("verify", help="check the SHA-256 of what is on disk")
@@ -61,10 +59,9 @@ def fetch(wanted: Sequence[Card]) -> int:
     status = 0
     for card in wanted:
         try:
-            there = store.locate(card)
-            if there is not None:  # what is fetched is checked on the way
-                store.verify(card, there)
-            print_line(there or store.obtain(card.name))
+            path = store.obtain(card.name)
+            store.verify(card, path)
+            print_line(path)
         except CheckpointError as error:
             note(str(error))
             status = 1
@@ -92,12 +89,7 @@ def verify(wanted: Sequence[Card]) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run a command line and return its exit status.
-
-    Args:
-        argv: the arguments, those of the process if None.
-        prog: the program's name in messages.
-    """
+    """Run a command line, by default the process's, and return its exit status."""
     parser = build_parser(prog)
 
     def run() -> int | None:

@@ -24,14 +24,11 @@ PREFIXES = ("model_ema.", "module.", "_orig_mod.", "model.")
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, on the CPU, mapped from the disk where its format
-    allows.
-
-    Args:
-        path: a state dict that torch.save or safetensors wrote, or a TorchScript archive.
+    """Return the tensors of a file by name, on the CPU, mapped from the disk where possible.
 
     Raises:
-        CheckpointError: it is anything else.
+        CheckpointError: it is neither a state dict that torch.save or safetensors wrote, nor a
+            TorchScript archive.
     """
     data = load(Path(path))
     _, places = unwrapped(data)
@@ -45,11 +42,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
 
 def load(path: Path) -> Any:
-    """Return what a file holds: tensors, and only plain containers of them.
-
-    Raises:
-        CheckpointError: it can't be read.
-    """
+    """Return what a file holds: tensors, and only plain containers of them."""
     name = printable(path)
     try:
         with open(path, "rb") as file:
@@ -110,12 +103,7 @@ def plain(path: Path, data: Any) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Make the tensors a model's own, in place of those that it has (it may be on "meta").
-
-    Args:
-        model: gets every tensor, and needs every one.
-        tensors: by name.
-        path: where they came from, for the message.
+    """Make the tensors of a file a model's own, in place of those that it has, even on "meta".
 
     Raises:
         CheckpointError: names are missing or unexpected, or shapes wrong. It gives the first few.
