@@ -635,7 +635,7 @@ def test_something_that_does_not_speak_http(monkeypatch):
 def test_no_connection_comes_about(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with listening(None) as url:
-        expected = f"no answer in time; {LATER}"
+        expected = f"no connection in time; {LATER}"
         assert why(url, again=True) == expected
 
 

@@ -9,7 +9,7 @@ from conftest import ROOT, run_python
 from file_server import CONTENT, Served, files, serve, sha256
 
 from v_diffusion.shell.errors import UserError
-from v_diffusion.weights import cards, download, store
+from v_diffusion.weights import cards, store
 from v_diffusion.weights.cards import CheckpointError
 
 
@@ -110,7 +110,6 @@ def closed_port() -> int:
 
 def test_without_a_network_there_is_one_message(home, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "TRIES", 1)
     address = f"http://127.0.0.1:{closed_port()}"
     cards = json.loads(store.CARDS.read_text())
     cards["ViT-B/16"]["urls"] = [f"{address}/a.pt", f"{address}/b.pt"]

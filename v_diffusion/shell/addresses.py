@@ -42,6 +42,10 @@ class AddressError(OSError):
         self.again = again
 
 
+class Unreachable(AddressError):
+    """No connection to an address comes about."""
+
+
 class Patience(NamedTuple):
     """Time-outs in seconds: for a connection, for the next bytes, and for the whole file."""
 
@@ -95,6 +99,8 @@ def answer(
             yield response
     except ValueError:
         raise AddressError("the address is malformed") from None
+    except requests.ConnectTimeout:
+        raise Unreachable("no connection in time", again=True) from None
     except (requests.Timeout, exceptions.TimeoutError):
         raise AddressError("no answer in time", again=True) from None
     except requests.RequestException as error:
@@ -102,8 +108,9 @@ def answer(
         while cause.__context__:
             cause = cause.__context__
         text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        again = isinstance(error, requests.ConnectionError)
-        raise AddressError(one_line(scrubbed(text)).rstrip("."), again) from None
+        unreachable = isinstance(error, requests.ConnectionError)
+        kind = Unreachable if unreachable else AddressError
+        raise kind(one_line(scrubbed(text)).rstrip("."), again=unreachable) from None
     except exceptions.HTTPError:
         raise AddressError("the connection broke before the end", again=True) from None
 

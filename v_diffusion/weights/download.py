@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ..shell.addresses import PATIENCE, AddressError, answer, check_status, chunks
+from ..shell.addresses import PATIENCE, AddressError, Unreachable, answer, check_status, chunks
 from ..shell.console import is_quiet, log
 
 TRIES = 4  # of an address that brings nothing new; what is new starts the count again
@@ -87,7 +87,9 @@ def download(url: str, partial: Path) -> None:
             return attempt(url, partial)
         except AddressError as failure:
             tries = 0 if length(partial) > before else tries + 1
-            if not failure.again or tries == TRIES:
+            # Where nothing is here yet, the next address is likelier to help than a wait.
+            hopeless = isinstance(failure, Unreachable) and not length(partial)
+            if hopeless or not failure.again or tries == TRIES:
                 raise
             log.warning(f"{partial.stem}: {failure}; trying again")
         time.sleep(FIRST_WAIT * (2**tries - 1))
