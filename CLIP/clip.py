@@ -1,6 +1,5 @@
 """CLIP by name or file: `load`, `tokenize`, `available_models`."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,7 @@ def find_file(name: str, download_root: str | Path | None) -> Path:
     from v_diffusion.weights import store
 
     if name in available_models():
-        folder = Path(download_root) if download_root else None
-        cache = Path(os.path.expanduser(store.CLIP_CACHE))
-        return store.obtain(name, folders=[folder or cache], into=folder)
+        return store.obtain(name, Path(download_root) if download_root else None)
     if Path(name).is_file():
         return Path(name)
     names = ", ".join(available_models())
@@ -63,7 +60,7 @@ def load_model(path: Path, device: str | torch.device) -> CLIP:
     """
     from v_diffusion.weights import store, tensors
 
-    state_dict = tensors.read(path, torchscript=True)
+    state_dict = tensors.read(path)
     try:
         model = build_model(state_dict)
     except (KeyError, RuntimeError, ValueError) as error:

@@ -71,6 +71,28 @@ def test_an_error_is_one_line_and_a_status(capsys, error, status):
     assert capsys.readouterr() == ("", f"x.py: {error}\n")
 
 
+SIGNALLED = """
+import os, signal, sys
+from v_diffusion.shell import program
+
+def run():
+    try:
+        os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+    except BaseException:
+        raise ValueError("a library's own")
+
+program.begin("x", [])
+program.clean_up_on_interrupt()
+sys.exit(program.end(program.exit_status("x", run)))
+"""
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_comes_out_as_another_exception(tmp_path, name, status):
+    done = run_python("-c", SIGNALLED, name, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
 def test_options_are_not_abbreviated(capsys):
     parser = console.Parser(prog="x.py")
     parser.add_argument("--steps")

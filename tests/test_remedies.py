@@ -119,8 +119,7 @@ def test_names_of_local_files(monkeypatch, name, path):
 def test_a_file_address_is_the_file(tmp_path):
     path = tmp_path / "100% this.png"
     path.write_bytes(b"content")
-    with fetch(path.as_uri()) as file:
-        assert file.read() == b"content"
+    assert fetch(path.as_uri()) == b"content"
     assert expand_user(path) == path
 
 

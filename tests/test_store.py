@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, run_python
 from file_server import CONTENT, Served, files, serve, sha256
 
+from v_diffusion.shell.errors import UserError
 from v_diffusion.weights import cards, store
 from v_diffusion.weights.cards import CheckpointError
 
@@ -19,6 +20,7 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "cards.json").write_bytes(store.CARDS.read_bytes())
     monkeypatch.setattr(store, "FOLDER", folder)
+    monkeypatch.setattr(store, "CLIP_CACHE", tmp_path / "no cache")
     for module in (cards, store):
         monkeypatch.setattr(module, "CARDS", folder / "cards.json")
     return folder
@@ -49,7 +51,7 @@ def test_cards():
         assert bool(card.urls) != card.shipped
         assert all(url.endswith("/" + card.file) for url in card.urls)
         if not card.shipped:
-            assert re.fullmatch(r"[0-9a-f]{64}", card.sha256) and card.size > 3e8
+            assert re.fullmatch(r"[0-9a-f]{64}", card.sha256) and card.bytes > 3e8
         if card.kind == "clip" and not card.shipped:
             assert card.sha256 in card.urls[0]
 
@@ -61,9 +63,9 @@ def test_importing_the_store_imports_nothing_heavy():
 
 
 def test_a_lock_keeps_another_process_out_and_leaves_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "lock"
+    path = tmp_path / "net.lock"
     code = "import sys; from pathlib import Path; from v_diffusion.weights.store import locked\n"
-    code += "with locked(Path(sys.argv[1]), 'waiting'): print('mine', flush=True); input()"
+    code += "with locked(Path(sys.argv[1])): print('mine', flush=True); input()"
     command = [sys.executable, "-c", code, path]
     said = []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -75,8 +77,9 @@ def test_a_lock_keeps_another_process_out_and_leaves_nothing(tmp_path, monkeypat
             other.communicate("\n")  # only now it lets go
 
         monkeypatch.setattr(store.log, "warning", note)
-        with store.locked(path, "waiting"):
-            assert said == ["waiting"] and other.returncode == 0 and files(tmp_path) == ["lock"]
+        with store.locked(path):
+            assert said == ["waiting for another process that fetches net"]
+            assert other.returncode == 0 and files(tmp_path) == ["net.lock"]
     assert files(tmp_path) == []
 
 
@@ -112,7 +115,7 @@ def test_without_a_network_there_is_one_message(home, tmp_path, monkeypatch, cap
     cards["ViT-B/16"]["urls"] = [f"{address}/a.pt", f"{address}/b.pt"]
     store.CARDS.write_text(json.dumps(cards))
     with pytest.raises(CheckpointError) as failure:
-        store.obtain("ViT-B/16", folders=[tmp_path / "cache"])
+        store.obtain("ViT-B/16")
     assert str(failure.value) == (
         f"can't fetch ViT-B-16.pt: {address}/a.pt: Connection refused; {address}/b.pt: Connection "
         "refused; try again later, put the file with SHA-256 "
@@ -133,12 +136,12 @@ def test_obtain_looks_before_it_fetches(home, tmp_path):
     served = Served(CONTENT)
     with serve(net=served) as url:
         write_card("ViT-B/16", sha256=sha256(CONTENT), urls=[url + "net"])
-        path = store.obtain("ViT-B/16", into=tmp_path / "cache")
+        path = store.obtain("ViT-B/16", tmp_path / "cache")
         assert path == tmp_path / "cache" / "ViT-B-16.pt"
-        assert store.obtain("ViT-B/16", folders=[tmp_path / "cache"]) == path
+        assert store.obtain("ViT-B/16", tmp_path / "cache") == path
         assert len(served.requests) == 1
         assert store.obtain("ViT-B/16") == home / "ViT-B-16.pt"
-        assert store.obtain("ViT-B/16", folders=[path.parent]) == home / "ViT-B-16.pt"
+        assert store.obtain("ViT-B/16", path.parent) == home / "ViT-B-16.pt"
         assert len(served.requests) == 2
 
 
@@ -159,13 +162,10 @@ def test_obtain_of_a_shipped_file(home):
     (home / "emoji_64.pth").write_bytes(CONTENT)
     store.record("emoji_64")
     assert store.obtain("emoji_64") == home / "emoji_64.pth"
-    (home / "emoji_64.pth").write_bytes(CONTENT[:-1])
-    with pytest.raises(CheckpointError, match="99999 bytes instead of 100000"):
-        store.obtain("emoji_64")
 
 
 def test_obtain_of_an_unknown_name(home):
-    with pytest.raises(CheckpointError, match="no checkpoint 'cc12m': there are cc12m_1, cc12m"):
+    with pytest.raises(UserError, match="no checkpoint 'cc12m': there are cc12m_1, cc12m"):
         store.obtain("cc12m")
 
 
@@ -176,5 +176,3 @@ def test_record_changes_one_card(home):
     before["emoji_64"].update(sha256=sha256(CONTENT), bytes=100_000)
     assert store.CARDS.read_text() == json.dumps(before, indent=2) + "\n"
     assert files(home) == ["cards.json", "emoji_64.pth"]
-    with pytest.raises(CheckpointError, match="cc12m_1 is not a shipped file"):
-        store.record("cc12m_1")

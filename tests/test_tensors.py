@@ -74,7 +74,8 @@ class Writer(nn.Module):
 
 
 DAMAGED = "damaged, or not a checkpoint"
-PAGE = "a web page (HTML), not a checkpoint"
+ODD = "is no ordinary tensor; save the model's state_dict() alone"
+NONE = "it holds no state dict; save the model's state_dict() alone"
 
 
 def saved(data, legacy: bool = False) -> bytes:
@@ -87,11 +88,11 @@ def saved(data, legacy: bool = False) -> bytes:
 def message(tmp_path):
     """`message(content)` is what `read` says of a file with these bytes, without its path."""
 
-    def read(content: bytes, **options) -> str:
+    def read(content: bytes) -> str:
         path = tmp_path / "net.pth"
         path.write_bytes(content)
         with pytest.raises(CheckpointError) as failure:
-            tensors.read(path, **options)
+            tensors.read(path)
         text = str(failure.value)
         assert text.startswith(f"{path}: ") and "\n" not in text
         return text.removeprefix(f"{path}: ")
@@ -119,23 +120,21 @@ def test_both_formats_are_read(tmp_path, legacy):
 def test_no_file(tmp_path):
     with pytest.raises(CheckpointError) as failure:
         tensors.read(tmp_path / "net.pth")
-    assert str(failure.value) == f"{tmp_path}/net.pth: there is no such file"
+    assert str(failure.value) == f"{tmp_path}/net.pth: No such file or directory"
     with pytest.raises(CheckpointError) as failure:
         tensors.read(tmp_path)
-    assert str(failure.value) == f"{tmp_path}: not a file"
+    assert str(failure.value) == f"{tmp_path}: Is a directory"
 
 
 @pytest.mark.parametrize(
     "content, text",
     [
         (b"", DAMAGED),
-        (b"\n<!DOCTYPE html><html>", PAGE),
-        (b"<HTML><body>404", PAGE),
-        (b'<?xml version="1.0"?><Error>', PAGE),
+        (b"\n<!DOCTYPE html><html>", DAMAGED),
         (b"hello\n" * 100, DAMAGED),
         (bytes(range(256)), DAMAGED),
     ],
-    ids=["empty", "doctype", "html", "xml", "text", "bytes"],
+    ids=["empty", "page", "text", "bytes"],
 )
 def test_other_files(message, content, text):
     assert message(content) == text
@@ -175,10 +174,10 @@ def test_what_a_file_says_is_not_executed(message, tmp_path):
 @pytest.mark.parametrize(
     "data, text",
     [
-        ({"a": torch.zeros(1), "step": 3}, "not a plain state dict: 'step' is of type int"),
-        ({0: torch.zeros(1)}, "not a plain state dict: 0 is of type Tensor"),
-        ([torch.zeros(1)], "not a state dict: it holds a list"),
-        ({}, "not a state dict: it holds no tensor"),
+        ({"a": torch.zeros(1), "step": 3}, f"'step' {ODD}"),
+        ({0: torch.zeros(1)}, f"0 {ODD}"),
+        ([torch.zeros(1)], NONE),
+        ({}, NONE),
     ],
     ids=["number", "name", "list", "nothing"],
 )
@@ -197,7 +196,7 @@ def test_only_a_plain_state_dict_will_do(message, data, text):
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_tensor_without_plain_numbers(message, make):
-    assert message(saved({"a": make()})).startswith("'a' is a sparse, quantised or empty tensor; ")
+    assert message(saved({"a": make()})) == f"'a' {ODD}"
 
 
 WRAPPED = {
@@ -243,21 +242,15 @@ def torchscript(request, tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor
         return path, torch.jit.load(path).state_dict()
 
 
-def test_torchscript_is_refused_unless_allowed(message, torchscript):
-    text = "a TorchScript archive, where a state dict is needed"
-    assert message(torchscript[0].read_bytes()) == text
-
-
-def test_torchscript_is_read_where_allowed(message, torchscript, recwarn):
+def test_torchscript_is_read(message, torchscript, recwarn):
     path, expected = torchscript
-    read = tensors.read(path, torchscript=True)
-    assert read.pop("context_length", torch.tensor(77)) == 77  # an int, which a trace leaves out
+    read = tensors.read(path)
     assert read.keys() == expected.keys()
     for name, tensor in expected.items():
         assert read[name].dtype == tensor.dtype and torch.equal(read[name], tensor), name
     assert len(recwarn) == 0
     content = path.read_bytes()
-    assert message(content[: len(content) // 2], torchscript=True) == DAMAGED
+    assert message(content[: len(content) // 2]) == DAMAGED
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -265,7 +258,7 @@ def test_an_archives_code_is_not_executed(message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.jit.save(torch.jit.script(Writer()), "writer.pt")
     content = Path("writer.pt").read_bytes()
-    assert message(content, torchscript=True) == "not a state dict: it holds no tensor"
+    assert message(content) == NONE
     assert not Path("written").exists()
     torch.jit.load("writer.pt")
     assert Path("written").exists()
@@ -276,7 +269,7 @@ def test_an_archive_that_asks_for_more_than_tensors(message, tmp_path):
     with zipfile.ZipFile(file, "w") as made:
         made.writestr("a/constants.pkl", b"")
         made.writestr("a/data.pkl", pickle.dumps(Evil(tmp_path / "executed"), 2))
-    text = message(file.getvalue(), torchscript=True)
+    text = message(file.getvalue())
     assert text.startswith("refused: it asks for 'posix.mkdir', and only tensors are read; ")
     assert not (tmp_path / "executed").exists()
 
@@ -310,7 +303,7 @@ def test_a_missing_an_unexpected_and_a_misshapen_name():
     state["1.weight"] = torch.zeros(2, 3)
     assert misfit(state) == (
         "net.pth: does not fit the model: missing: 3.bias; unexpected: head.bias; "
-        "of another shape or type: 1.weight (expected [2, 2], found [2, 3])"
+        "of another shape or type: 1.weight (expected [2, 2], found [2, 3] of torch.float32)"
     )
 
 
@@ -326,7 +319,7 @@ def test_a_tensor_that_no_parameter_can_be():
     state = small_state() | {"0.bias": torch.zeros(2, dtype=torch.int64)}
     assert misfit(state) == (
         "net.pth: does not fit the model: of another shape or type: "
-        "0.bias (expected torch.float32, found torch.int64)"
+        "0.bias (expected [2], found [2] of torch.int64)"
     )
 
 
@@ -366,7 +359,7 @@ def test_convert(tmp_path, monkeypatch, way):
         convert(source, target)
     with pytest.raises(UserError, match="c.txt: the name has to end with .safetensors, "):
         convert(source, Path("c.txt"))
-    with pytest.raises(UserError, match="none is not a folder; make it, or name another"):
+    with pytest.raises(CheckpointError, match="can't write none/c.pth: No such file or directory"):
         convert(source, Path("none/c.pth"))
     assert len(os.listdir()) == 2
 

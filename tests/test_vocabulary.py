@@ -13,7 +13,7 @@ from v_diffusion import Job, Studio
 from v_diffusion.images import metadata
 from v_diffusion.studio import vocabulary
 from v_diffusion.studio.vocabulary import Vocabulary, stem, symbols_of, words_of
-from v_diffusion.weights import store
+from v_diffusion.weights import cards
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 SMALL = Vocabulary({"fox": "🦊", "peace symbol": "☮️"}, frozenset(["berry", "fox", "running"]))
@@ -118,8 +118,8 @@ def test_what_ships_is_what_was_learned():
 
 
 def test_it_is_written_as_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "FOLDER", tmp_path)
-    vocabulary.write(SMALL, "emoji_64")
+    monkeypatch.setattr(cards, "FOLDER", tmp_path)
+    words.write(SMALL)
     vocabulary.of.cache_clear()
     try:
         assert vocabulary.of("emoji_64") == SMALL

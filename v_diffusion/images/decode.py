@@ -11,18 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..shell.addresses import (
-    PATIENCE,
-    AddressError,
-    Patience,
-    check_scheme,
-    fetch,
-    is_address,
-    without_secrets,
-)
+from ..shell.addresses import PATIENCE, AddressError, Patience, fetch, without_secrets
 from ..shell.console import one_line, printable
-from ..shell.paths import local
-from ..shell.reading import read_file
 
 # The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
 # signature. Not EPS or WMF, which Pillow has other programs draw.
@@ -197,17 +187,13 @@ def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tupl
 
     Args:
         url_or_path: the prompt.
-        patience: how long an address may take, or a pipe.
+        patience: how long an address may take.
 
     Raises:
         PictureError: it can't be opened, or is no image, or is truncated, damaged or too large.
     """
     try:
-        check_scheme(str(url_or_path))
-        if is_address(str(url_or_path)):
-            content = fetch(url_or_path, patience=patience).read()
-        else:
-            content = read_file(local(url_or_path), seconds=patience.total)
+        content = fetch(url_or_path, patience)
     except AddressError as error:
         raise PictureError(str(error), error.again) from None
     except (OSError, ValueError) as error:

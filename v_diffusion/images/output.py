@@ -68,12 +68,12 @@ def prepare(paths: Iterable[Path]) -> None:
         check_length(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder, names, others=True)
+            sweep(folder)
             longest = folder / max(sorted(names), key=lambda name: len(os.fsencode(name)))
             check_length(longest)
             draft = draft_of(longest)  # permission bits don't say what root may do
             try:
-                open(draft, "xb").close()
+                draft.write_bytes(b"")
             finally:
                 draft.unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError):
@@ -138,7 +138,7 @@ def write(
     place = followed(path)
     try:
         if not swept:
-            sweep(place.parent, {place.name})
+            sweep(place.parent)
         write_whole(place, content)
     except OSError as error:
         reason = error.strerror or error

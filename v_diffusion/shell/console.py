@@ -47,14 +47,9 @@ def is_quiet() -> bool:
     return log.level > logging.INFO
 
 
-def escape(found: re.Match[str]) -> str:
-    """Return a matched character as Python writes it in ASCII."""
-    return ascii(found[0])[1:-1]
-
-
-def escaped(text: str) -> str:
-    """Return a text with the control characters in it as Python writes them."""
-    return CONTROLS.sub(escape, text)
+def escaped(text: str, characters: re.Pattern[str] = CONTROLS) -> str:
+    """Return a text with the control characters in it as Python writes them in ASCII."""
+    return characters.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def printable(text: object) -> str:
@@ -75,11 +70,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage, and takes no abbreviated options.
-
-    Raises:
-        BrokenPipeError, OutputClosed: as `print_line`, of what is printed on stdout.
-    """
+    """Reports a mistake in one line, without the usage, and takes no abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
@@ -97,15 +88,14 @@ def add_version(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
-def write_line(text: str, file: TextIO | None) -> None:
-    """Write a line to a stream, which is None where whoever started the program has closed it."""
+def write_line(text: str, file: TextIO) -> None:
+    """Write a line to a stream, at once."""
     # In one call: print() makes two, between which another process can write to the same file.
-    if file is not None:
-        try:
-            file.write(f"{text}\n")
-        except UnicodeEncodeError:  # before anything of it is written
-            file.write(f"{ENCODED.sub(escape, text)}\n")
-        file.flush()
+    try:
+        file.write(f"{text}\n")
+    except UnicodeEncodeError:  # before anything of it is written
+        file.write(f"{escaped(text, ENCODED)}\n")
+    file.flush()
 
 
 def note(text: str) -> None:
@@ -162,8 +152,5 @@ def require(program: str, *modules: str) -> None:
 
 
 def leave(stream: IO[str]) -> None:
-    """Let Python, which flushes once more at its exit, write stdout or stderr to nowhere.
-
-    For a program whose reader has read enough, `... | head`, or whose stdout is a full disk.
-    """
+    """Let Python, which flushes once more at its exit, write stdout or stderr to nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -14,21 +14,19 @@ from typing import NoReturn
 from .console import leave, log_to_stderr, note, open_streams, require
 from .errors import ProgramError
 
-INTERRUPTED = 128 + signal.SIGINT
-ENDS = ("SIGTERM", "SIGHUP")  # the latter not everywhere
+SIGHUP: int | None = getattr(signal, "SIGHUP", None)  # not everywhere
+SIGNALS = [number for number in (signal.SIGINT, signal.SIGTERM, SIGHUP) if number is not None]
 MODULES = ("torch", "torchvision", "requests", "tqdm", "ftfy", "regex", "PIL")  # to draw at all
-# GCC's OpenMP runtime, which PyTorch computes with on Linux, lets a thread that has nothing to do
-# turn in a circle for some milliseconds, in case that work comes. Where another program wants the
-# processor too, those that wait take it from those that work: everything is ten times as slow. So
-# many rounds, some ten microseconds, are enough for what comes at once.
+# GCC's OpenMP runtime, which PyTorch computes with on Linux, lets idle threads spin for some
+# milliseconds. Where another program wants the processor too, everything gets ten times as slow.
+# So many rounds, some ten microseconds, are enough for work that comes at once.
 SPINS = "GOMP_SPINCOUNT"
 ROUNDS = 2000
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let the threads of this process and of those that it starts wait less busily for work.
-
-    It counts only before PyTorch is imported, and only where the user has not decided otherwise.
+    """Let idle threads of this process and of its children spin less, if the user has not decided
+    otherwise. It counts only before PyTorch is imported.
     """
     if SPINS not in environment and "OMP_WAIT_POLICY" not in environment:
         environment[SPINS] = str(ROUNDS)
@@ -60,49 +58,35 @@ def end(status: int) -> int:
     return status
 
 
-def leave_at_once(*_: object) -> NoReturn:
+def leave_at_once(number: int, *_: object) -> NoReturn:
     """Handle Ctrl-C while nothing is open: no import can catch it or report it."""
-    os._exit(INTERRUPTED)
+    os._exit(128 + number)
 
 
-def leave_at_last(*_: object) -> NoReturn:
-    """Handle a second Ctrl-C, which doesn't wait for what the first one ends."""
-    os._exit(INTERRUPTED)
+def leave_at_last(number: int, *_: object) -> None:
+    """Handle a second signal, which doesn't wait for the clean-up after the first."""
+    if number != SIGHUP:  # which the kernel and the shell both send
+        os._exit(128 + number)
 
 
-def interrupt(*_: object) -> NoReturn:
-    """Handle Ctrl-C while files are written: what is half done is cleaned up."""
-    signal.signal(signal.SIGINT, leave_at_last)
-    raise KeyboardInterrupt
-
-
-def terminate(number: int, *_: object) -> NoReturn:
-    """Handle SIGTERM and SIGHUP while files are written: the same clean-up, their own status."""
-    # A closed terminal's comes from the kernel and from the shell; the second ends no clean-up.
-    again = signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN
-    signal.signal(number, again)
-    sys.exit(128 + number)
+def clean_up(number: int, *_: object) -> NoReturn:
+    """Handle a signal while files are written: what is half done is removed on the way out."""
+    signal.signal(number, leave_at_last)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def clean_up_on_interrupt() -> None:
-    """Go over from `leave_at_once` to `interrupt`, if the program has set the former."""
+    """Go over from `leave_at_once` to `clean_up`, if the program has set the former."""
     if signal.getsignal(signal.SIGINT) is leave_at_once:
-        signal.signal(signal.SIGINT, interrupt)
-        for name in ENDS:
-            number = getattr(signal, name, None)
-            # What is ignored stays so: nohup's SIGHUP.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, terminate)
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup's SIGHUP
+                signal.signal(number, clean_up)
 
 
 def exit_status(program: str, run: Callable[[], int | None]) -> int:
     """Run a program, report what went wrong in one line on stderr, and return the exit status.
 
     An exception that nobody expected comes through: its traceback is what a bug report needs.
-
-    Args:
-        program: its name, for the message.
-        run: the program. It may return a status of its own.
     """
     try:
         return run() or 0
@@ -112,10 +96,11 @@ def exit_status(program: str, run: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         leave(sys.stdout)
         return 1
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BaseException:
-        # A Ctrl-C in the middle of a library's own code can come out as another exception.
-        if signal.getsignal(signal.SIGINT) is leave_at_last:
-            return INTERRUPTED
+    except BaseException as error:
+        # A signal in the middle of a library's own code can come out as any exception.
+        for number in SIGNALS:
+            if signal.getsignal(number) is leave_at_last:
+                return 128 + number
+        if isinstance(error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
         raise

@@ -1,20 +1,20 @@
 """Files written whole or not at all: to a draft beside the target, which then gets its name.
 
 A draft is `.NAME.MACHINE.PID.partial`. One whose process of this machine was killed is swept by the
-next that writes the file.
+next that writes to the folder.
 """
 
 import os
 import platform
 import re
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Several machines may write to one folder, and a process is alive only where it runs.
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
-DRAFT = re.compile(r"\.(.+?)(?:\.([0-9a-f]{8}))?\.(\d+)\.partial", re.DOTALL)
+DRAFT = re.compile(rf"\..+\.{MACHINE}\.(\d{{1,9}})\.partial", re.DOTALL)
 LONGEST = 200  # bytes of a name to which a draft can add its own
 
 
@@ -26,8 +26,7 @@ def stem_of(name: str) -> str:
 
 def draft_of(path: Path, pid: int | None = None) -> Path:
     """Return where a process of this machine, by default this one, drafts a file."""
-    pid = os.getpid() if pid is None else pid
-    return path.with_name(f".{stem_of(path.name)}.{MACHINE}.{pid}.partial")
+    return path.with_name(f".{stem_of(path.name)}.{MACHINE}.{pid or os.getpid()}.partial")
 
 
 def followed(path: Path) -> Path:
@@ -37,36 +36,19 @@ def followed(path: Path) -> Path:
 
 def alive(pid: int) -> bool:
     """Return whether a process of this machine may be running."""
-    if os.name != "posix":
-        return True  # there is no harmless signal to ask with
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it is someone else's
-        pass
+    if os.name == "posix":  # elsewhere there is no harmless signal to ask with
+        try:
+            os.kill(pid, 0)
+        except OSError as error:
+            return not isinstance(error, ProcessLookupError)  # it is someone else's
     return True
 
 
-def sweep(folder: Path, names: Collection[str], others: bool = False) -> None:
-    """Remove the drafts that killed processes of this machine left in a folder.
-
-    Args:
-        names: the names of the files whose drafts to remove.
-        others: also remove drafts of other files, where they say that they are this machine's.
-
-    Raises:
-        OSError: the folder can't be listed.
-    """
-    stems = {stem_of(name) for name in names}
+def sweep(folder: Path) -> None:
+    """Remove the drafts that killed processes of this machine left in a folder."""
     for entry in os.listdir(folder):
-        draft = entry.endswith(".partial") and DRAFT.fullmatch(entry)
-        if not draft or draft[2] not in (None, MACHINE):
-            continue
-        if draft[1] not in stems and not (others and draft[2]):
-            continue
-        pid = int(draft[3])
-        if pid == os.getpid() or not alive(pid):
+        draft = DRAFT.fullmatch(entry)
+        if draft and not alive(int(draft[1])):
             with suppress(OSError):  # another process may have been faster
                 os.unlink(folder / entry)
 
@@ -84,14 +66,11 @@ def drafted(path: Path) -> Iterator[Path]:
 
     An exception in the block removes the draft and leaves the file as it was. A symbolic link
     stays, and the file that it stands for is replaced.
-
-    Raises:
-        OSError: the draft can't be made or renamed.
     """
     path = followed(path)
     draft = draft_of(path)
     try:
-        open(draft, "xb").close()
+        draft.write_bytes(b"")  # a killed process of the same number may have left one
         mode = draft.stat().st_mode  # what the user's umask gives; a library may set its own
         yield draft
         draft.chmod(mode)
@@ -102,10 +81,6 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        OSError: it can't be written. What was at the path before is as it was.
-    """
+    """Write a file whole, or raise OSError and leave what was there as it was."""
     with drafted(path) as draft:
         draft.write_bytes(content)

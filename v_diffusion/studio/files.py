@@ -29,7 +29,7 @@ def find_files(job: Job) -> Files:
         model = expand_user(job.checkpoint) if job.checkpoint else store.obtain(job.model)
         clip = expand_user(job.clip_checkpoint) if job.clip_checkpoint and job.asks_clip else None
         if job.asks_clip and clip is None:
-            clip = store.obtain(job.clip, [expand_user(store.CLIP_CACHE)])
+            clip = store.obtain(job.clip)
     except store.CheckpointError as error:
         raise RunError(error) from None
     return Files(model, clip)

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 
 import regex
 
-from ..weights import store
+from ..weights import cards
 
 LETTERS = re.compile(r"[^\W\d_]+")
 # Words that build sentences and say nothing about a picture.
@@ -143,8 +143,8 @@ def warning(
 @cache
 def of(model: str) -> Vocabulary | None:
     """Return the words that a model has learned, None where there is no list of them."""
-    file = store.cards()[model].vocabulary
+    file = cards.cards()[model].vocabulary
     if file is None:
         return None
-    found = json.loads((store.FOLDER / file).read_text("utf-8"))
+    found = json.loads((cards.FOLDER / file).read_text("utf-8"))
     return Vocabulary(found["names"], frozenset(found["words"].split()))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..shell.errors import ProgramError
+from ..shell.errors import ProgramError, UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = (PACKAGE.parent / "pyproject.toml").is_file()  # else a package that was installed
@@ -25,9 +25,8 @@ class Card:
         name: what the user calls it.
         kind: "diffusion" or "clip".
         file: its file name.
-        sha256: None for a shipped file that is not on record yet.
-        bytes: its exact size, None where that isn't known.
-        approximate_bytes: about its size, where the exact one isn't known.
+        sha256: its hash, in hexadecimal.
+        bytes: about its size.
         urls: its addresses, in the order to try.
         shipped: whether it is part of the repository.
         clip: of a diffusion model, the card of the CLIP that it is conditioned on.
@@ -36,19 +35,17 @@ class Card:
         unprompted: of one that takes an embedding, whether it can draw without: all zeros.
         sampling: of a diffusion model, the defaults of the sampling script's options.
         vocabulary: of a diffusion model, the file that lists what it has learned by words.
-        memory: the bytes that one more takes on a CPU: of a diffusion model a `picture`, and one
-            that is `guided`, without its cutouts; of a CLIP a `cutout`. `python -m benchmark
-            memory` measures them.
+        memory: the bytes that one more takes on a CPU, by `python -m benchmark memory`: a
+            `picture`, a `guided` one without its cutouts, a `cutout` of a CLIP.
     """
 
     name: str
     kind: str
     file: str
-    sha256: str | None
-    bytes: int | None
+    sha256: str
+    bytes: int
     urls: tuple[str, ...]
     shipped: bool
-    approximate_bytes: int | None = None
     clip: str | None = None
     side: int = 0
     multiple: int = 1
@@ -56,11 +53,6 @@ class Card:
     sampling: Mapping[str, float] = field(default_factory=dict)
     vocabulary: str | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int | None:
-        """The exact size in bytes, else the approximate one."""
-        return self.bytes or self.approximate_bytes
 
 
 def cards() -> dict[str, Card]:
@@ -70,3 +62,11 @@ def cards() -> dict[str, Card]:
         name: Card(**{**card, "name": name, "urls": tuple(card["urls"])})
         for name, card in data.items()
     }
+
+
+def find_card(name: str) -> Card:
+    """Return the card of a name. Raise UserError where there is none."""
+    known = cards()
+    if name not in known:
+        raise UserError(f"no checkpoint {name!r}: there are {', '.join(known)}")
+    return known[name]

@@ -1,18 +1,12 @@
 """A file of weights in another format."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..shell.console import one_line, printable
 from ..shell.errors import UserError
 from ..shell.writing import drafted, sweep
 from .cards import CheckpointError
 from .download import need_room
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FORMATS = (".safetensors", ".pth", ".pt")
 
@@ -24,12 +18,11 @@ def convert(source: Path, target: Path) -> None:
     of all their names.
 
     Args:
-        source: what `tensors.load` reads, a TorchScript archive too.
+        source: what `tensors.load` reads.
         target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
 
     Raises:
-        UserError: there is no such file, or it has no weights, or the target is there already or
-            of no format.
+        UserError: the source has no weights, or the target is there already or of no format.
         CheckpointError: it can't be written.
     """
     name = printable(target)
@@ -37,42 +30,27 @@ def convert(source: Path, target: Path) -> None:
         raise UserError(f"{name}: the name has to end with {', '.join(FORMATS[:-1])} or .pt")
     if target.exists():
         raise UserError(f"{name} is there already; remove it, or give another name")
-    if not source.is_file():
-        raise UserError(f"{printable(source)} is not a file; name a file of weights")
-    if not target.parent.is_dir():
-        raise UserError(f"{printable(target.parent)} is not a folder; make it, or name another")
-    try:
-        sweep(target.parent, {target.name})
-        with drafted(target) as draft:
-            write(read(source), draft, target.suffix)
-    except OSError as error:
-        raise CheckpointError(f"can't write {name}: {error.strerror or error}") from None
-
-
-def read(source: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file. Raise UserError where it has none that can be read."""
-    from . import tensors  # imports PyTorch, which takes longer than to find a mistake
-
-    try:
-        data, _ = tensors.unwrapped(tensors.load(source, torchscript=True))
-        found = tensors.plain(source, data)
-    except CheckpointError as error:
-        raise UserError(str(error)) from None
-    # Neither format wants two names in one piece of memory, or gaps.
-    return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
-
-
-def write(state_dict: dict[str, Tensor], path: Path, suffix: str) -> None:
-    """Write tensors in the format of a suffix. Raise OSError where they can't be written."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    need_room(path.parent, sum(tensor.nbytes for tensor in state_dict.values()))
+    from . import tensors
+
     try:
-        if suffix == ".safetensors":
-            save_file(state_dict, path, metadata={"format": "pt"})
-        else:
-            torch.save(state_dict, path)
-    except (RuntimeError, SafetensorError) as error:  # how they say that the disk is full, too
-        raise OSError(one_line(str(error))) from None
+        found = tensors.plain(source, tensors.unwrapped(tensors.load(source))[0])
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+    # Neither format wants two names in one piece of memory, or gaps.
+    found = {key: tensor.detach().clone().contiguous() for key, tensor in found.items()}
+    try:
+        sweep(target.parent)
+        need_room(target.parent, sum(tensor.nbytes for tensor in found.values()))
+        with drafted(target) as draft:
+            if target.suffix == ".safetensors":
+                save_file(found, draft, metadata={"format": "pt"})
+            else:
+                torch.save(found, draft)
+    # The latter two are how the libraries say that the disk is full.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        why = one_line(getattr(error, "strerror", None) or str(error))
+        raise CheckpointError(f"can't write {name}: {why}") from None

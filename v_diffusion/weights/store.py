@@ -1,13 +1,13 @@
 """The cards' files: where each is on disk, and how it gets there.
 
-A fetched file stands under its own name only once its size and SHA-256 are right. Until then it is
+A fetched file stands under its own name only once its SHA-256 is right. Until then it is
 `<file>.partial`, which the next fetch goes on with.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..shell.addresses import AddressError
 from ..shell.console import log, printable
 from ..shell.paths import expand_user
 from ..shell.writing import publish, write_whole
-from .cards import CARDS, CHECKOUT
+from .cards import CARDS, CHECKOUT, find_card
 from .cards import FOLDER as FOLDER
 from .cards import Card as Card
 from .cards import CheckpointError as CheckpointError
@@ -27,9 +27,8 @@ CLIP_CACHE = Path("~/.cache/clip")  # where OpenAI's package keeps the published
 
 
 def download_folder() -> Path:
-    """Return the folder that files are fetched to, and looked for in first: the one that
-    V_DIFFUSION_CHECKPOINTS names; else checkpoints/ of a checkout; else, of an installed package,
-    one in the user's cache.
+    """Return the folder that files are fetched to and looked for in first: the one that
+    V_DIFFUSION_CHECKPOINTS names, else checkpoints/ of a checkout, else one in the user's cache.
     """
     if named := os.environ.get(ELSEWHERE):
         return expand_user(named)
@@ -48,49 +47,35 @@ def sha256(path: Path) -> str:
 
 
 def record(name: str) -> None:
-    """Write the SHA-256 and the size of a shipped file, as it is on disk, into its card.
-
-    Raises:
-        KeyError: there is no such card.
-        CheckpointError: the file isn't shipped: its hash is its publisher's.
-        OSError: the file can't be read, or the cards can't be written.
-    """
+    """Write the SHA-256 and the size of a shipped file, as it is on disk, into its card."""
     data = json.loads(CARDS.read_text("utf-8"))
     card = data[name]
-    if not card["shipped"]:
-        raise CheckpointError(f"{name} is not a shipped file, so its SHA-256 is not ours to record")
     path = FOLDER / card["file"]
     card.update(sha256=sha256(path), bytes=path.stat().st_size)
     write_whole(CARDS, (json.dumps(data, indent=2) + "\n").encode())
 
 
-def locate(card: Card, folders: Iterable[Path] = ()) -> Path | None:
-    """Return the card's file at `download_folder`, among what is shipped or in the first of
-    `folders` that has it, whatever is in it.
+def locate(card: Card, folder: Path | None = None) -> Path | None:
+    """Return the card's file in `download_folder`, among what is shipped, in `folder` or, of a
+    CLIP, where OpenAI's package keeps it; whatever is in it.
     """
-    paths = (folder / card.file for folder in (download_folder(), FOLDER, *folders))
+    cache = CLIP_CACHE if card.kind == "clip" else None
+    folders = filter(None, [download_folder(), FOLDER, folder, cache])
+    paths = [expand_user(folder) / card.file for folder in folders]
     # Of os.path, to which a folder that can't be read is no exception.
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def mismatch(card: Card, path: Path) -> str | None:
-    """Return what is wrong with the card's file: None if its size and SHA-256 are right."""
-    size = path.stat().st_size
+    """Return what is wrong with the card's file: None if its SHA-256 is right."""
     found = sha256(path)
-    if found == card.sha256 and size == (card.bytes or size):
+    if found == card.sha256:
         return None
-    sizes = f" and {size} bytes instead of {card.bytes}" if size != (card.bytes or size) else ""
-    return f"it has SHA-256 {found}{sizes}, and {card.name} has SHA-256 {card.sha256}"
+    return f"it has SHA-256 {found}, and {card.name} has SHA-256 {card.sha256}"
 
 
 def verify(card: Card, path: Path) -> None:
-    """Check the size and the SHA-256 of a file. A card without a SHA-256 lets everything pass.
-
-    Raises:
-        CheckpointError: they differ from the card's. It names both hashes.
-    """
-    if card.sha256 is None:
-        return
+    """Raise CheckpointError for a file whose SHA-256 is not the card's."""
     try:
         wrong = mismatch(card, path)
     except OSError as error:
@@ -100,24 +85,21 @@ def verify(card: Card, path: Path) -> None:
         raise CheckpointError(f"{printable(path)} is not the right file: {wrong}; {remedy}")
 
 
+def partial_of(path: Path) -> Path:
+    """Return where a file is until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
 @contextmanager
-def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file, which dies with its process, and remove it in the end.
-
-    Args:
-        path: the lock file; it need not exist.
-        waiting: what to say if another process has the lock.
-
-    Raises:
-        OSError: the file can't be made.
-    """
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, which dies with its process, and remove it in the end."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning(waiting)
+        log.warning(f"waiting for another process that fetches {path.stem}")
         lock.acquire()
     try:
         yield
@@ -129,34 +111,26 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 
 def fetch_from(url: str, card: Card, path: Path) -> None:
-    """Fetch the card's file from one address.
-
-    Raises:
-        AddressError: the address doesn't give the right file.
-        OSError: the disk.
-    """
-    partial = path.with_name(card.file + ".partial")
-    size = f" ({human_size(card.size)})" if card.size else ""
-    log.info(f"fetching {card.file}{size} from {url}")
-    while True:
-        begun_before = length(partial) > 0
-        download(url, partial, card.bytes, card.file)
-        wrong = mismatch(card, partial)
-        if wrong is None:
-            return publish(partial, path)
-        partial.unlink()
-        # The fault may be in the part that was there already, from another run or address.
-        if not begun_before:
-            raise AddressError(wrong)
-        log.warning(f"{card.file}: {wrong}; starting again from its first byte")
+    """Fetch the card's file from one address. Raise AddressError where it doesn't give it."""
+    partial = partial_of(path)
+    log.info(f"fetching {card.file} ({human_size(card.bytes)}) from {url}")
+    begun_before = length(partial) > 0
+    download(url, partial)
+    wrong = mismatch(card, partial)
+    if wrong is None:
+        return publish(partial, path)
+    partial.unlink()
+    # The fault may be in the part that was there already, from another run or address.
+    if not begun_before:
+        raise AddressError(wrong)
+    fetch_from(url, card, path)
 
 
 def fetch(card: Card, folder: Path) -> Path:
-    """Fetch the card's file into a folder, or find that another process just did.
+    """Fetch the card's file, or go on with it where it stopped, and return its path.
 
-    Args:
-        card: the file's card.
-        folder: where to; made if need be.
+    Two processes that fetch the same file take turns: one fetches, the other finds it done. The
+    folder is made if need be.
 
     Raises:
         CheckpointError: no address gives the right file, there is too little room on the disk, or
@@ -166,13 +140,11 @@ def fetch(card: Card, folder: Path) -> Path:
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        waiting = f"waiting for another process that fetches {card.file}"
-        with locked(path.with_name(card.file + ".lock"), waiting):
+        with locked(path.with_name(card.file + ".lock")):
             if path.is_file():
                 verify(card, path)
                 return path
-            partial = path.with_name(card.file + ".partial")
-            need_room(folder, (card.size or 0) - length(partial))
+            need_room(folder, card.bytes - length(partial_of(path)))
             for url in card.urls:
                 try:
                     fetch_from(url, card, path)
@@ -190,31 +162,27 @@ def fetch(card: Card, folder: Path) -> Path:
     )
 
 
-def obtain(name: str, folders: Iterable[Path] = (), into: Path | None = None) -> Path:
+def obtain(name: str, folder: Path | None = None) -> Path:
     """Return the file of a card, fetched if it is nowhere on disk.
 
-    The hash of a file that was there is checked where it is a CLIP's, which a user may have got
-    anywhere. Of the others only the size is.
+    The hash of a CLIP's file that was there is checked: a user may have got it anywhere.
 
     Args:
         name: the card's name.
-        folders: where to look after `download_folder` and what is shipped.
-        into: the folder to fetch to, `download_folder` if None.
+        folder: where to look, too, and where to fetch to instead of `download_folder`.
 
     Raises:
-        CheckpointError: there is no such card, or its file can't be had, or is not the right one.
+        UserError: there is no such card.
+        CheckpointError: its file can't be had, or is not the right one.
     """
-    known = cards()
-    if name not in known:
-        raise CheckpointError(f"no checkpoint {name!r}: there are {', '.join(known)}")
-    card = known[name]
-    path = locate(card, folders)
+    card = find_card(name)
+    path = locate(card, folder)
     if path is None:
         if card.shipped:
             raise CheckpointError(
                 f"{card.file} is part of the repository and not in {FOLDER}: check it out again"
             )
-        return fetch(card, into or download_folder())
-    if card.kind == "clip" or (card.bytes is not None and length(path) != card.bytes):
+        return fetch(card, folder or download_folder())
+    if card.kind == "clip":
         verify(card, path)
     return path

@@ -16,25 +16,21 @@ from .cards import CheckpointError
 
 ZIP = b"PK\x03\x04"
 SAFE = re.compile(rb".{6}\0\0\s*\{", re.DOTALL)  # a length in 8 bytes, then JSON
-PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|\?xml)", re.IGNORECASE)
+REMEDY = "save the model's state_dict() alone"
 # Where training programs keep the weights of a network, and what they put before their names.
 # Where there are several, the first is the one to draw with: a moving average.
 NESTED = ("model_ema", "state_dict", "model")
 PREFIXES = ("model_ema.", "module.", "_orig_mod.", "model.")
 
 
-def read(path: str | Path, torchscript: bool = False) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, on the CPU, mapped from the disk where its format
-    allows.
-
-    Args:
-        path: a state dict that torch.save or safetensors wrote.
-        torchscript: whether the file may be a TorchScript archive.
+def read(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name, on the CPU, mapped from the disk where possible.
 
     Raises:
-        CheckpointError: it is anything else.
+        CheckpointError: it is neither a state dict that torch.save or safetensors wrote, nor a
+            TorchScript archive.
     """
-    data = load(Path(path), torchscript)
+    data = load(Path(path))
     _, places = unwrapped(data)
     if places:
         name = printable(path)
@@ -45,45 +41,31 @@ def read(path: str | Path, torchscript: bool = False) -> dict[str, Tensor]:
     return plain(Path(path), data)
 
 
-def load(path: Path, torchscript: bool = False) -> Any:
-    """Return what a file holds: tensors, and only plain containers of them.
-
-    Raises:
-        CheckpointError: it can't be read.
-    """
+def load(path: Path) -> Any:
+    """Return what a file holds: tensors, and only plain containers of them."""
     name = printable(path)
-    if not path.is_file():
-        what = "not a file" if path.exists() else "there is no such file"
-        raise CheckpointError(f"{name}: {what}")
     try:
         with open(path, "rb") as file:
-            head = file.read(1024)
-        if PAGE.match(head):
-            raise CheckpointError(f"{name}: a web page (HTML), not a checkpoint")
+            head = file.read(16)
         if SAFE.match(head):
             from safetensors.torch import load_file
 
             return load_file(path)
-        if head.startswith(ZIP) and archives.is_archive(path):
-            if torchscript:
-                return archives.read(path)
-            raise CheckpointError(f"{name}: a TorchScript archive, where a state dict is needed")
-        mapped = head.startswith(ZIP)
+        zipped = head.startswith(ZIP)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are not PyTorch's own
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (CheckpointError, MemoryError):
+            warnings.simplefilter("ignore")  # about old pickles, and types of storages
+            if zipped and archives.is_archive(path):
+                return archives.read(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except MemoryError:
         raise
     except Exception as error:  # a damaged file can make PyTorch raise nearly anything
         asks = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and asks:
-            raise CheckpointError(
-                f"{name}: refused: it asks for {asks[1]!r}, and only tensors are read; save the "
-                "model's state_dict() alone"
-            ) from None
-        if isinstance(error, OSError) and error.strerror:
-            raise CheckpointError(f"{name}: {error.strerror}") from None
-        raise CheckpointError(f"{name}: damaged, or not a checkpoint") from None
+            why = f"refused: it asks for {asks[1]!r}, and only tensors are read; {REMEDY}"
+        else:
+            why = getattr(error, "strerror", None) or "damaged, or not a checkpoint"
+        raise CheckpointError(f"{name}: {why}") from None
 
 
 def unwrapped(data: Any) -> tuple[Any, list[str]]:
@@ -112,29 +94,16 @@ def has_numbers(tensor: Tensor) -> bool:
 def plain(path: Path, data: Any) -> dict[str, Tensor]:
     """Return the state dict that a file holds, if that is all that it holds."""
     name = printable(path)
-    if not isinstance(data, Mapping):
-        raise CheckpointError(f"{name}: not a state dict: it holds a {type(data).__name__}")
-    if not data:
-        raise CheckpointError(f"{name}: not a state dict: it holds no tensor")
+    if not isinstance(data, Mapping) or not data:
+        raise CheckpointError(f"{name}: it holds no state dict; {REMEDY}")
     for key, value in data.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor)):
-            kind = type(value).__name__
-            raise CheckpointError(f"{name}: not a plain state dict: {key!r} is of type {kind}")
-        if not has_numbers(value):
-            raise CheckpointError(
-                f"{name}: {key!r} is a sparse, quantised or empty tensor; save it as an ordinary "
-                "one, by .to_dense() or .dequantize()"
-            )
+        if not (isinstance(key, str) and isinstance(value, Tensor) and has_numbers(value)):
+            raise CheckpointError(f"{name}: {key!r} is no ordinary tensor; {REMEDY}")
     return dict(data)
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Make the tensors a model's own, in place of those that it has (it may be on "meta").
-
-    Args:
-        model: gets every tensor, and needs every one.
-        tensors: by name.
-        path: where they came from, for the message.
+    """Make the tensors of a file a model's own, in place of those that it has, even on "meta".
 
     Raises:
         CheckpointError: names are missing or unexpected, or shapes wrong. It gives the first few.
@@ -143,10 +112,9 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
     misfits = []
     for name in expected.keys() & tensors.keys():
         wanted, found = expected[name], tensors[name]
-        if wanted.shape != found.shape:
-            misfits.append(f"{name} (expected {list(wanted.shape)}, found {list(found.shape)})")
-        elif wanted.is_floating_point() != found.is_floating_point():
-            misfits.append(f"{name} (expected {wanted.dtype}, found {found.dtype})")
+        if wanted.shape != found.shape or wanted.is_floating_point() != found.is_floating_point():
+            shapes = f"expected {list(wanted.shape)}, found {list(found.shape)}"
+            misfits.append(f"{name} ({shapes} of {found.dtype})")
     faults = {
         "missing": [name for name in expected if name not in tensors],
         "unexpected": [name for name in tensors if name not in expected],

@@ -17,20 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-NUMBERS = ("input_resolution", "context_length", "vocab_size")  # CLIP's, which may be plain ints
-
 
 class Bag:
     """A module's attributes; its own ways to be restored are left alone."""
@@ -47,35 +33,15 @@ def is_archive(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def first(value: object, *_: object) -> object:
-    """Return a list that comes with its type."""
-    return value
-
-
 def rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: object) -> Tensor:
     """Return a tensor of a storage, which raises RuntimeError where that is too short."""
     return storage.as_strided(size, stride, offset)
 
 
-NAMES: dict[str, Any] = {
-    "collections.OrderedDict": dict,
-    "torch._utils._rebuild_tensor_v2": rebuild,
-    "torch.jit._pickle.build_boollist": first,
-    "torch.jit._pickle.build_doublelist": first,
-    "torch.jit._pickle.build_intlist": first,
-    "torch.jit._pickle.build_tensorlist": first,
-    "torch.jit._pickle.restore_type_tag": first,
-    **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
-}
-
-
 class Reader(pickle.Unpickler):
     """Reads `data.pkl` with bags for modules, and refuses every name that it doesn't need.
 
-    Args:
-        archive: the open zip file.
-        path: its path.
-        root: the folder that all of it is in, with a slash.
+    All of the archive is in the folder `root`, which ends with a slash.
     """
 
     def __init__(self, archive: zipfile.ZipFile, path: Path, root: str) -> None:
@@ -87,8 +53,14 @@ class Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.".startswith("__torch__."):
             return type(name, (Bag,), {"kind": f"{module}.{name}"})
-        if f"{module}.{name}" in NAMES:
-            return NAMES[f"{module}.{name}"]
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return rebuild
+        if module == "torch.jit._pickle":  # a list that comes with its type
+            return lambda value, *_: value
+        if module == "torch" and re.fullmatch(r"[A-Z][A-Za-z0-9]+Storage", name):
+            return getattr(torch, name).dtype
         # As PyTorch's own reader says it.
         raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {module}.{name}")
 
@@ -104,19 +76,17 @@ class Reader(pickle.Unpickler):
         return torch.empty(0, dtype=dtype).set_(self._bytes[start : start + info.file_size])
 
 
-def declared(archive: zipfile.ZipFile, root: str, kind: str) -> set[str] | None:
+def declared(archive: zipfile.ZipFile, root: str, kind: str) -> list[str] | None:
     """Return the names of a class's parameters and buffers, None where its code lists none."""
     module, _, name = kind.rpartition(".")
     code = archive.read(f"{root}code/{module.replace('.', '/')}.py").decode()
-    body = re.search(
-        rf"^class {re.escape(name)}\(.*?(?=^class |\Z)", code, re.MULTILINE | re.DOTALL
-    )
+    body = re.search(rf"^class {re.escape(name)}\(.*?(?=^class |\Z)", code, re.M | re.S)
     lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*?)\]", body[0] if body else "", re.M)
-    return {name for names in lists for name in re.findall('"(.*?)"', names)} if lists else None
+    return re.findall('"(.*?)"', " ".join(lists)) if lists else None
 
 
 def walk(
-    bag: Bag, names: Callable[[str], set[str] | None], prefix: str = ""
+    bag: Bag, names: Callable[[str], list[str] | None], prefix: str = ""
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters and buffers of a module and of those in it, by dotted name."""
     listed = names(bag.kind)
@@ -128,8 +98,7 @@ def walk(
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Return what the state_dict() of the archive's module would be, mapped from the disk, and
-    CLIP's three numbers.
+    """Return what the state_dict() of the archive's module would be, mapped from the disk.
 
     Raises:
         pickle.UnpicklingError: it asks for a name that has nothing to do with tensors.
@@ -138,6 +107,4 @@ def read(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         root = archive.namelist()[0].partition("/")[0] + "/"
         module = Reader(archive, path, root).load()
-        found = dict(walk(module, partial(declared, archive, root)))
-    numbers = {name: module.attributes[name] for name in NUMBERS if name in module.attributes}
-    return found | {name: torch.as_tensor(number) for name, number in numbers.items()}
+        return dict(walk(module, partial(declared, archive, root)))
