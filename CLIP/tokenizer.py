@@ -26,10 +26,7 @@ WORD = regex.compile(
 
 @cache
 def byte_to_symbol() -> dict[int, str]:
-    """Map each byte to a printable character, in the order of the vocabulary.
-
-    Bytes that print as themselves in Latin-1 come first; the others follow as U+0100, U+0101, ...
-    """
+    """Map bytes that print in Latin-1 to themselves, then the others to U+0100, U+0101, ..."""
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in own]
     return {b: chr(b) for b in own} | {b: chr(0x100 + i) for i, b in enumerate(others)}

@@ -28,10 +28,7 @@ NOISE = 0.999
 
 
 def turned(level: Level) -> Level:
-    """Turn (alpha, sigma) by a quarter, so that the formulas for eps become those for pred.
-
-    `transfer` then divides by sigma instead of alpha, which is possible at t = 1.
-    """
+    """Turn (alpha, sigma) by a quarter: formulas for eps become those for pred, valid at t = 1."""
     return Level(level.t, -level.sigma, level.alpha)
 
 
