@@ -1,1 +1,1 @@
-"""CLIP (Radford et al. 2021, arXiv 2103.00020): text and images to one space of embeddings."""
+"""CLIP, which embeds text and images in one space: Radford et al. 2021, arXiv 2103.00020."""

@@ -1,4 +1,4 @@
-"""CLIP by name or file: `load`, `tokenize`, `available_models`."""
+"""Loading of CLIP by name or file, and its input: tokens of texts, tensors of images."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,14 @@ from .model import CLIP, build_model, half_precision
 
 
 def available_models() -> list[str]:
-    """Return the names that `load` knows."""
+    """Return the names of the published models."""
     from v_diffusion.weights import store
 
     return [name for name, card in store.cards().items() if card.kind == "clip"]
 
 
 def preprocessing(resolution: int) -> Any:
-    """Make the `Compose` that turns a PIL image into a normalised [3, resolution, resolution]
-    tensor: the centre of the picture.
-    """
+    """Make a `Compose` from a PIL image to its centre, normalised, [3, resolution, resolution]."""
     from torchvision import transforms  # type: ignore[import-untyped]
 
     return transforms.Compose(
@@ -37,11 +35,12 @@ def preprocessing(resolution: int) -> Any:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a PIL image to RGB."""
     return image.convert("RGB")
 
 
 def find_file(name: str, download_root: str | Path | None) -> Path:
-    """Find the file of a published model, fetched if it is nowhere, or the file so named."""
+    """Find the file of a published model, or fetch it; another name is a path."""
     from v_diffusion.weights import store
 
     if name in available_models():
@@ -53,7 +52,7 @@ def find_file(name: str, download_root: str | Path | None) -> Path:
 
 
 def load_model(path: Path, device: str | torch.device) -> CLIP:
-    """Load a CLIP in evaluation mode from a file, without the preprocessing that `load` makes.
+    """Load a CLIP in evaluation mode from a file, without its preprocessing.
 
     Raises:
         CheckpointError: the file isn't a CLIP of the ViT family.
@@ -76,19 +75,23 @@ def load(
     jit: bool = False,
     download_root: str | Path | None = None,
 ) -> tuple[CLIP, Any]:
-    """Load a CLIP in evaluation mode and make its preprocessing, torchvision's `Compose`.
+    """Load a CLIP in evaluation mode.
 
     Args:
         name: one of `available_models()`, or a file: a TorchScript archive as published, or a state
-            dict. A published file is looked for in checkpoints/ and ~/.cache/clip, and is fetched
-            if it is in neither.
-        device: CUDA where there is one, else the CPU. The weights are fp32 there, but on CUDA fp16
-            with LayerNorm in fp32.
-        jit: kept for scripts that pass it; the model never runs as TorchScript.
-        download_root: look there, and fetch to there.
+            dict. A published file is looked for in checkpoints/ and ~/.cache/clip, and fetched if
+            it is in neither.
+        device: by default CUDA if there is one, else the CPU. On CUDA the weights are fp16, but
+            those of LayerNorm fp32; elsewhere all are fp32.
+        jit: must be false; it is there for scripts that pass it.
+        download_root: the folder to look in, instead of ~/.cache/clip, and to fetch to.
+
+    Returns:
+        The model, and its preprocessing: a torchvision `Compose` from a PIL image to its centre,
+        normalised, [3, R, R] with R = `visual.input_resolution`.
 
     Raises:
-        CheckpointError: the file can't be had, or isn't a CLIP of the ViT family.
+        CheckpointError: the file can't be found or fetched, or isn't a CLIP of the ViT family.
         ValueError: jit is true.
     """
     if jit:
@@ -99,10 +102,10 @@ def load(
 
 
 def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> Tensor:
-    """Turn texts into int64 token ids [len(texts), context_length]: start, text, end, then zeros.
+    """Convert texts to int64 token ids [len(texts), context_length]: start, text, end, zeros.
 
     Raises:
-        RuntimeError: a text is longer than the context and `truncate` is false.
+        RuntimeError: a text is longer than the context, and `truncate` is false.
     """
     texts = [texts] if isinstance(texts, str) else texts
     start, end = (tokenizer.vocabulary()[t] for t in (tokenizer.START, tokenizer.END))
@@ -118,6 +121,6 @@ def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = 
 
 
 def kept_text(text: str, context_length: int = 77) -> str | None:
-    """Return the part of a text that `tokenize` keeps where it has to cut it; None if it fits."""
+    """Return the part of a text that `tokenize` keeps if it has to cut it; None if it fits."""
     ids = tokenizer.encode(text)
     return tokenizer.decode(ids[: context_length - 2]) if len(ids) > context_length - 2 else None

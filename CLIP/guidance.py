@@ -1,4 +1,4 @@
-"""CLIP's view of a picture, and its distance from a target."""
+"""Cutouts of pictures for CLIP, and guidance by their distance from a target."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,13 +11,13 @@ from .model import CLIP
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 CUTOUTS = 16  # of each picture
-# A picture whose shorter side is below this many sides of a cutout is doubled first: v-diffusion-
-# pytorch does so below 256 pixels, all of whose CLIPs see 224.
+# A picture whose shorter side is less than this many cutouts is doubled first. v-diffusion-pytorch
+# does so below 256 pixels, for CLIPs of 224.
 SMALL = 256 / 224
 
 
 def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Half the squared great-circle distance, 2 arcsin(|x - y| / 2)^2 of the normalised rows.
+    """Return half the squared great-circle distance, 2 arcsin(|x - y| / 2)^2 of normalised rows.
 
     Args:
         x, y: embeddings [..., D], broadcast against each other.
@@ -25,22 +25,20 @@ def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         [...], 0 to pi^2 / 2.
     """
-    x = F.normalize(x, dim=-1)
-    y = F.normalize(y, dim=-1)
-    chord: Tensor = (x - y).norm(dim=-1)
+    chord: Tensor = (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).norm(dim=-1)
     return chord.div(2).arcsin().pow(2).mul(2)
 
 
 class MakeCutouts(nn.Module):
     """Random square cutouts of pictures, pooled to one size.
 
-    A cutout's side is int(u^cut_pow (max - min) + min), u uniform in [0, 1), max the picture's
-    shorter side and min the smaller of that and `cut_size`; its x offset and then its y offset are
-    uniform over where it fits.
+    A cutout's side is int(u^cut_pow (max - min) + min), with u uniform in [0, 1), max the picture's
+    shorter side, and min the smaller of max and cut_size. Its x offset, then its y offset, is
+    uniform over the places where it fits.
 
     Args:
-        cut_size: the height and width of what is returned.
-        cutn: cutouts of each picture.
+        cut_size: the height and width of the pooled cutouts, in pixels.
+        cutn: the number of cutouts of each picture.
         cut_pow: above 1 for smaller cutouts, below 1 for larger ones.
     """
 
@@ -68,9 +66,8 @@ class MakeCutouts(nn.Module):
         The first cutouts of all pictures come first.
 
         Args:
-            generators: one CPU stream for each picture, so that its cutouts don't depend on what
-                else is in the batch. Without them the pictures share each cutout's place, drawn
-                from torch's own stream.
+            generators: one CPU stream for each picture, so that its cutouts don't depend on the
+                batch. By default all pictures have the same places, drawn from torch's own stream.
         """
         height, width = input.shape[2:]
         streams: Sequence[torch.Generator | None] = generators or [None]
@@ -84,10 +81,8 @@ class MakeCutouts(nn.Module):
 
 
 def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Make a function that normalises pictures [..., 3, H, W] from 0 to 1 for CLIP.
-
-    The constants go to the device here, so that no step of a sampler waits for them.
-    """
+    """Make a function that normalises pictures [..., 3, H, W] in 0 to 1 for CLIP."""
+    # They are copied to the device here, so that no step of a sampler waits for them.
     mean, std = (torch.tensor(numbers, device=device)[:, None, None] for numbers in (MEAN, STD))
     return lambda images: (images - mean) / std
 
@@ -100,20 +95,22 @@ def make_cond_fn(
     make_cutouts: MakeCutouts | None = None,
     at_once: int | None = None,
 ) -> Callable[..., Tensor]:
-    """Make guidance for the samplers: minus the gradient to x of CLIP's distance from the target.
+    """Make the cond_fn by which CLIP guides the samplers of `diffusion.sampling`.
+
+    The loss is the scale times `spherical_dist_loss` of the cutouts' embeddings from the target, a
+    mean over the cutouts and a sum over the batch.
 
     Args:
-        target: the embeddings to go to, [B, D].
-        scale: what the loss, a mean over the cutouts and a sum over the batch, is multiplied by;
-            one for all pictures, or one for each.
-        streams: one for each picture, where the places of its cutouts are drawn from.
+        target: embeddings, [B, D].
+        scale: one for all pictures, or one for each.
+        streams: one CPU stream for each picture, for the places of its cutouts.
         make_cutouts: by default 16 of CLIP's own size.
-        at_once: how many cutouts of each picture CLIP looks at together, by default all; fewer
-            take less memory.
+        at_once: the most cutouts of each picture to embed together, by default all; fewer take less
+            memory.
 
     Returns:
-        A function of x, t and pred that gives a tensor of x's shape. x and pred are [B, 3, H, W],
-        pred in -1 to 1. What else a model is given by name is left unused.
+        A function of x, [B, 3, H, W], t, [B], and pred, [B, 3, H, W] in about -1 to 1, that returns
+        minus the gradient of the loss to x. It ignores further keyword arguments.
     """
     cutouts_of = make_cutouts or MakeCutouts(model.visual.input_resolution, CUTOUTS)
     device = model.logit_scale.device
@@ -126,7 +123,7 @@ def make_cond_fn(
             pred = F.interpolate(pred, scale_factor=2, mode="bilinear", align_corners=False)
         cutouts = normalize(cutouts_of((pred + 1) / 2, streams))
         grads: list[Tensor] = []
-        # CLIP's own backward comes first, and what it kept is gone before that of the model.
+        # CLIP's backward pass comes first, and frees its memory before that of the model begins.
         for part in torch.split(cutouts.detach(), (at_once or cutouts_of.cutn) * len(x)):
             part.requires_grad_()
             embeds = model.encode_image(part).float().view(-1, *target.shape)

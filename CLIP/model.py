@@ -1,6 +1,6 @@
-"""The ViT family of CLIP, built from the shapes of the tensors that it is to hold."""
+"""CLIP of the ViT family: Radford et al. 2021, arXiv 2103.00020."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,18 +13,9 @@ HEAD_WIDTH = 64
 
 
 class Unfilled(TorchFunctionMode):
-    """Passes over `torch.nn.init`, whose numbers would be drawn for nothing.
+    """Mode that skips `torch.nn.init`, which on "meta" imports PyTorch's compiler for a second."""
 
-    On "meta" they even import PyTorch's compiler or what belongs to it: a second of every start.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
@@ -38,14 +29,14 @@ def on_meta() -> Iterator[None]:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in the type of its weights, fp32 in a model of fp16."""
+    """Layer normalisation in the dtype of its weights, fp32 in a model of fp16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over [L, B, width], with nn.MultiheadAttention's tensor names."""
+    """Multi-head self-attention over [L, B, width] with the tensors of nn.MultiheadAttention."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
@@ -70,7 +61,7 @@ class QuickGELU(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block, [L, B, width] to the same."""
+    """Pre-norm transformer block, from [L, B, width] to the same."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
@@ -89,7 +80,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks in a row, [L, B, width] to the same."""
+    """Sequence of blocks, from [L, B, width] to the same."""
 
     def __init__(self, width: int, layers: int, causal: bool) -> None:
         super().__init__()
@@ -101,7 +92,7 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The image tower: [B, 3, R, R], normalised as CLIP's preprocessing does, to [B, D]."""
+    """Image tower, from normalised images [B, 3, R, R] to embeddings [B, D]."""
 
     def __init__(self, resolution: int, patch: int, width: int, layers: int, output_dim: int):
         super().__init__()
@@ -125,9 +116,9 @@ class VisionTransformer(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Two towers that map images and texts to embeddings of `visual.output_dim` numbers.
+    """Two towers that embed images and texts in one space of `visual.output_dim` dimensions.
 
-    `logit_scale` is the log of the factor that turns cosines into logits.
+    `logit_scale` is the log of the factor from cosines to logits.
     """
 
     def __init__(
@@ -171,8 +162,8 @@ class CLIP(nn.Module):
     def encode_text(self, text: Tensor) -> Tensor:
         """Return the embeddings [B, D] of token ids [B, L], L up to `context_length`.
 
-        The features are those at the end-of-text token, the highest id of its row. Attention is
-        causal, so the padding behind it doesn't matter.
+        The embedding is that of the end-of-text token, the highest id of its row. As attention is
+        causal, the padding after it has no effect.
         """
         x: Tensor = self.token_embedding(text) + self.positional_embedding[: text.shape[1]]
         x = self.transformer(x.to(self.dtype).transpose(0, 1)).transpose(0, 1)
@@ -181,7 +172,7 @@ class CLIP(nn.Module):
         return embed
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits of the images over the texts, [B, T], and the other way round, [T, B]."""
+        """Return the logits of B images for T texts, [B, T], and of the texts, [T, B]."""
         image_embed = F.normalize(self.encode_image(image), dim=-1)
         text_embed = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_embed @ text_embed.T
@@ -189,7 +180,7 @@ class CLIP(nn.Module):
 
 
 def half_precision(model: CLIP) -> CLIP:
-    """Make the weights fp16 in place, but for LayerNorm, which computes in fp32."""
+    """Make the weights fp16 in place, except those of LayerNorm, which are made fp32."""
     model.half()
     for module in model.modules():
         if isinstance(module, LayerNorm):
@@ -198,15 +189,16 @@ def half_precision(model: CLIP) -> CLIP:
 
 
 def count_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the blocks of the transformer whose tensors' names begin with a prefix."""
     start = prefix + "resblocks."
     return 1 + max(int(k[len(start) :].split(".")[0]) for k in state_dict if k.startswith(start))
 
 
 def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Find the arguments of `CLIP` that fit the tensors.
+    """Infer the arguments of `CLIP` from the shapes of its tensors.
 
     Raises:
-        KeyError: a tensor that tells a dimension is missing.
+        KeyError: a tensor is missing.
     """
     conv1 = state_dict["visual.conv1.weight"]
     patches = state_dict["visual.positional_embedding"].shape[0] - 1
@@ -225,11 +217,11 @@ def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def build_model(state_dict: Mapping[str, Tensor]) -> CLIP:
-    """Build the model that holds these tensors, in their own dtypes, without a copy.
+    """Build the model of these tensors, in their own dtypes and without copying them.
 
     Raises:
-        KeyError: a tensor that tells a dimension is missing.
-        RuntimeError: names or shapes don't fit.
+        KeyError: a tensor that `dimensions` needs is missing.
+        RuntimeError: the tensors' names or shapes don't fit the model.
     """
     numbers = ("input_resolution", "context_length", "vocab_size")  # of TorchScript archives
     tensors = {k: v for k, v in state_dict.items() if k not in numbers}

@@ -1,4 +1,4 @@
-"""Text and image prompts to one target in CLIP's space."""
+"""Embeddings of text and image prompts, and their combination into one target."""
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +11,16 @@ from .model import CLIP
 
 
 def tokens_of(texts: str | list[str], device: torch.device) -> Tensor:
-    """Turn texts into token ids without the padding that all have in common; long ones are cut."""
+    """Convert texts, cut if too long, to token ids [B, L] of the longest one's length L."""
     tokens = clip.tokenize(texts, truncate=True)
     return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1].to(device)
 
 
 @torch.no_grad()
 def encode_text(model: CLIP, text: str, device: torch.device) -> Tensor:
-    """Return a text's embedding [1, D], as the text tower gives it: not normalised.
+    """Return a text's embedding [1, D], not normalised.
 
-    A text longer than CLIP's context is cut; `clip.kept_text` tells where.
+    A text longer than CLIP's context is cut; `clip.kept_text` returns the part that is kept.
     """
     return model.encode_text(tokens_of(text, device)).float()
 
@@ -36,8 +36,8 @@ def encode_image(
 
     Args:
         image: RGB.
-        side: its shorter side is made no longer than this.
-        stream: where the cutouts' places are drawn from.
+        side: the most pixels of its shorter side; a larger image is scaled down.
+        stream: a CPU stream for the places of the cutouts.
     """
     from torchvision.transforms import functional as TF  # type: ignore[import-untyped]
 
@@ -46,7 +46,7 @@ def encode_image(
 
 
 def encode_square(model: CLIP, image: Image.Image) -> Tensor:
-    """Return the normalised embedding [1, D] of an RGB picture that has CLIP's own size."""
+    """Return the normalised embedding [1, D] of an RGB image of CLIP's own size."""
     from torchvision.transforms import functional as TF
 
     return encode_pictures(model, TF.to_tensor(image)[None])
@@ -54,7 +54,7 @@ def encode_square(model: CLIP, image: Image.Image) -> Tensor:
 
 @torch.no_grad()
 def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
-    """Return the normalised embeddings [N, D] of pictures [N, 3, R, R] from 0 to 1."""
+    """Return the normalised embeddings [N, D] of pictures [N, 3, R, R] in 0 to 1."""
     device = model.logit_scale.device
     seen = make_normalize(device)(pictures.to(device))
     return F.normalize(model.encode_image(seen).float(), dim=-1)
@@ -62,7 +62,7 @@ def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(model: CLIP, text: str, others: list[str], count: int) -> list[str]:
-    """Return those of other texts that are nearest to a text by the cosine, the nearest first."""
+    """Return the `count` other texts of the largest cosine to a text, the largest first."""
     tokens = tokens_of([text, *others], model.logit_scale.device)
     embeds = F.normalize(model.encode_text(tokens).float(), dim=-1)
     best = (embeds[1:] @ embeds[0]).topk(min(count, len(others))).indices
@@ -73,11 +73,11 @@ def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:
     """Return the normalised weighted sum [1, D] of the prompts' embeddings.
 
     Args:
-        prompts: the embeddings of each, [N, D], and its weight, which is shared out among its N
-            rows. All weights are divided by the absolute value of their sum.
+        prompts: the embeddings [N, D] and the weight of each. The weight is divided among its N
+            rows, and by the absolute value of the sum of all weights.
 
     Raises:
-        ValueError: the weights sum to 0, or are too large for fp32.
+        ValueError: the weights sum to 0 (less than 1e-3), or are too large for fp32.
     """
     embeds = torch.cat([embed for embed, _ in prompts])
     rows = [weight / len(embed) for embed, weight in prompts for _ in range(len(embed))]

@@ -1,4 +1,7 @@
-"""Text to CLIP's token ids: byte-level byte pair encoding (Sennrich et al., arXiv 1508.07909)."""
+"""Conversion of text to CLIP's token ids and back by byte pair encoding of UTF-8.
+
+The method is that of Sennrich et al. 2015, arXiv 1508.07909.
+"""
 
 import gzip
 import html
@@ -11,6 +14,7 @@ import regex
 MERGES_FILE = Path(__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
 MERGES = 48894
 START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
 
 # A word is a special token, an English contraction's tail, a run of letters, one digit, or a run of
 # anything else that is not white space.
@@ -20,25 +24,17 @@ WORD = regex.compile(
 )
 
 
-def byte_symbols() -> list[str]:
-    """One printable character for each of the 256 bytes, in the order of the vocabulary.
-
-    Bytes that print as themselves in Latin-1 come first; the others follow as U+0100, U+0101, ...
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return [chr(b) for b in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
-
-
 @cache
 def byte_to_symbol() -> dict[int, str]:
-    symbols = byte_symbols()
-    own = {ord(s): s for s in symbols if ord(s) < 0x100}
-    others = iter(s for s in symbols if ord(s) >= 0x100)
-    return {b: own[b] if b in own else next(others) for b in range(256)}
+    """Map bytes that print in Latin-1 to themselves, then the others to U+0100, U+0101, ..."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in own]
+    return {b: chr(b) for b in own} | {b: chr(0x100 + i) for i, b in enumerate(others)}
 
 
 @cache
 def merge_ranks() -> dict[tuple[str, str], int]:
+    """Read the pairs of tokens that merge, and their ranks."""
     lines = gzip.decompress(MERGES_FILE.read_bytes()).decode("utf-8").split("\n")
     pairs = (line.split() for line in lines[1 : MERGES + 1])  # line 0 is a comment
     return {(left, right): rank for rank, (left, right) in enumerate(pairs)}
@@ -46,65 +42,51 @@ def merge_ranks() -> dict[tuple[str, str], int]:
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """Token to id: 256 bytes, 256 bytes that end a word, 48,894 merges, the two special tokens."""
-    symbols = byte_symbols()
-    tokens = symbols + [s + "</w>" for s in symbols]
+    """Map token to id: 256 bytes, 256 bytes that end a word, 48,894 merges, 2 special tokens."""
+    symbols = list(byte_to_symbol().values())
+    tokens = symbols + [s + WORD_END for s in symbols]
     tokens += ["".join(pair) for pair in merge_ranks()]
     return {token: i for i, token in enumerate([*tokens, START, END])}
 
 
 def clean(text: str) -> str:
-    """Mends mojibake, HTML entities (twice escaped ones too), white space and case."""
+    """Mend mojibake, HTML entities (those escaped twice too), white space and case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return " ".join(text.split()).lower()
 
 
 @lru_cache(maxsize=65536)
 def merge(word: str) -> tuple[str, ...]:
-    """A word of byte symbols to its tokens: the adjacent pair of the lowest rank merges first."""
+    """Split a word of byte symbols into tokens, merging the adjacent pair of lowest rank first."""
     if word in (START, END):
         return (word,)
     ranks = merge_ranks()
-    parts = [*word[:-1], word[-1] + "</w>"]
+    parts = [*word[:-1], word[-1] + WORD_END]
     while len(parts) > 1:
         best = min(zip(parts, parts[1:]), key=lambda pair: ranks.get(pair, MERGES))
         if best not in ranks:
             break
         merged, i = [], 0
         while i < len(parts):
-            if i + 1 < len(parts) and (parts[i], parts[i + 1]) == best:
-                merged.append(parts[i] + parts[i + 1])
-                i += 2
-            else:
-                merged.append(parts[i])
-                i += 1
+            length = 2 if (*parts[i : i + 2],) == best else 1
+            merged.append("".join(parts[i : i + length]))
+            i += length
         parts = merged
     return tuple(parts)
 
 
-def words(text: str) -> list[str]:
-    """The words of a cleaned text, in order."""
-    found: list[str] = WORD.findall(clean(text))
-    return found
-
-
-def encode_word(word: str) -> list[int]:
-    vocab = vocabulary()
-    if word in (START, END):
-        return [vocab[word]]
-    symbols = "".join(byte_to_symbol()[b] for b in word.encode("utf-8"))
-    return [vocab[token] for token in merge(symbols)]
-
-
 def encode(text: str) -> list[int]:
-    """The token ids of a text, without the start and end tokens that `clip.tokenize` adds."""
-    return [i for word in words(text) for i in encode_word(word)]
+    """Return the token ids of a text, without the start and end tokens of `clip.tokenize`."""
+    ids, symbols = vocabulary(), byte_to_symbol()
+    words = (
+        "".join(symbols[b] for b in word.encode("utf-8")) for word in WORD.findall(clean(text))
+    )
+    return [ids[token] for word in words for token in merge(word)]
 
 
 def decode(ids: list[int]) -> str:
-    """The cleaned text of token ids; bytes that are no whole character become U+FFFD."""
+    """Return the cleaned text of token ids; incomplete characters become U+FFFD."""
     tokens = list(vocabulary())
-    symbol_to_byte = {symbol: byte for byte, symbol in byte_to_symbol().items()}
-    symbols = "".join(tokens[i] for i in ids).replace("</w>", " ")
-    data = b"".join(b" " if s == " " else bytes([symbol_to_byte[s]]) for s in symbols)
-    return data.decode("utf-8", errors="replace").strip()
+    symbol_to_byte = {symbol: byte for byte, symbol in byte_to_symbol().items()} | {" ": 0x20}
+    symbols = "".join(tokens[i] for i in ids).replace(WORD_END, " ")
+    return bytes(symbol_to_byte[s] for s in symbols).decode("utf-8", errors="replace").strip()

@@ -1,4 +1,4 @@
-"""The models, samplers and schedules of v-diffusion. Nothing is imported before it is used."""
+"""Models, samplers and schedules of v-diffusion, imported when they are first used."""
 
 from importlib import import_module
 from typing import Any

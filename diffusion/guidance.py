@@ -1,7 +1,8 @@
-"""What samplers call: a model in the precision of its device, and guidance as a function around it.
+"""Models as the samplers call them, and guidance, which makes one model of another.
 
-A model is anything that is called as `model(x, t, **extra_args)`, x [B, C, H, W], t [B], and gives
-v, of x's shape.
+A model is any function or module that is called as `model(x, t, **extra_args)`, with x [B, C, H, W]
+and t [B] in 0 to 1, and returns v = alpha eps - sigma x_0, of x's shape (Salimans and Ho 2022,
+arXiv 2202.00512).
 """
 
 from collections.abc import Callable
@@ -18,12 +19,12 @@ NoiseSampler = Callable[[Tensor], Tensor]
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """fp16 on CUDA, where the original computes in it; a no-op elsewhere."""
+    """Return a context that computes in fp16 on CUDA, as the original does, and as is elsewhere."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
 def make_autocast_model_fn(model: Model) -> Model:
-    """The model computing in `autocast`, its v brought back to x's type."""
+    """Make a model that computes in `autocast` and returns v in x's type."""
 
     def autocast_model_fn(x: Tensor, t: Tensor, **extra_args: Any) -> Tensor:
         with autocast(x.device):
@@ -33,18 +34,18 @@ def make_autocast_model_fn(model: Model) -> Model:
 
 
 def make_cfg_model_fn(model: Model, weights: Tensor, at_once: int | None = None) -> Model:
-    """The model under several conditions at once: Ho and Salimans 2022, arXiv 2207.12598.
+    """Make a model guided without a classifier: Ho and Salimans 2022, arXiv 2207.12598, eq. 6.
 
-    v <- sum of weights[k] v_k over the conditions, the first of which is none at all: with one
-    other of weight w, (1 - w) v_0 + w v_1.
+    It returns the sum of weights[k] v_k over K conditions. If the first is no condition, and the
+    other has the weight w, that is (1 - w) v_0 + w v_1.
 
     Args:
-        model: is called with x and t repeated for each condition, all rows of the first one first.
+        model: called with x and t repeated for each condition, the rows of the first one first.
         weights: [K, B].
-        at_once: how many of these K B rows it is called with together, by default all.
+        at_once: the most of these K B rows to evaluate together, by default all.
 
     Returns:
-        A function of x, [B, C, H, W], t, [B], and the model's other arguments, [K B, ...].
+        A model whose extra_args are [K B, ...].
     """
 
     def cfg_model_fn(x: Tensor, t: Tensor, **extra_args: Tensor) -> Tensor:
@@ -60,13 +61,13 @@ def make_cfg_model_fn(model: Model, weights: Tensor, at_once: int | None = None)
 
 
 def make_cond_model_fn(model: Model, cond_fn: Callable[..., Tensor]) -> Model:
-    """The model guided by gradients: Dhariwal and Nichol 2021, arXiv 2105.05233.
+    """Make a model guided by gradients: Dhariwal and Nichol 2021, arXiv 2105.05233, algorithm 2.
 
-    v <- v - grad sigma / alpha, and at t = 1, where alpha is 0, v as it is.
+    It returns v - grad sigma / alpha, or v itself at t = 1, where alpha is 0.
 
     Args:
-        cond_fn: as in `sampling.cond_sample`. It is asked at t = 1 too and its answer left unused:
-            which time it is only the device knows, and to ask would be to wait for it.
+        cond_fn: as in `sampling.cond_sample`, but called at t = 1 too, where its result isn't used:
+            to compare t on the CPU would be to wait for the device.
     """
     model_fn = make_autocast_model_fn(model)
 

@@ -1,4 +1,4 @@
-"""Random streams: one for each image, so that it doesn't depend on the batch it is made in."""
+"""Random streams, one for each image, so that an image doesn't depend on its batch."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def streams(seeds: Iterable[int]) -> list[torch.Generator]:
-    """One CPU stream for each seed, 0 to 2^64 - 1."""
+    """Make one CPU stream for each seed, 0 to 2^64 - 1."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def randn(
     generators: list[torch.Generator], shape: tuple[int, ...], device: torch.device
 ) -> Tensor:
-    """Standard normal numbers [len(generators), *shape], each row from its own CPU stream.
+    """Draw standard normal numbers [len(generators), *shape], each row from its own CPU stream.
 
-    The numbers are the same on every device: they are drawn on the CPU and copied, on CUDA from
-    pinned memory and without waiting for it.
+    They are drawn on the CPU, and so the same on every device. The copy to CUDA is from pinned
+    memory and isn't waited for.
     """
     pinned = device.type == "cuda"
     rows = torch.empty(len(generators), *shape, pin_memory=pinned)
@@ -27,5 +27,5 @@ def randn(
 
 
 def make_noise_sampler(generators: list[torch.Generator]) -> Callable[[Tensor], Tensor]:
-    """A noise sampler for `diffusion.sampling`: x [B, ...] to fresh noise, row b from stream b."""
+    """Make a noise sampler for `diffusion.sampling` that draws row b of x's noise from stream b."""
     return lambda x: randn(generators, tuple(x.shape[1:]), x.device)

@@ -1,18 +1,12 @@
-"""Sampling in few steps: pseudo numerical methods for v-objective models.
+"""Pseudo numerical methods for v-objective models: Liu et al. 2022, arXiv 2202.09778.
 
-The probability flow ODE is linear but for what the network says. With eps held still over a step
-its solution is DDIM's step, straight in sigma / alpha. The pseudo methods (Liu et al. 2022, arXiv
-2202.09778) put a better mean of eps into that step.
-
-Models, `steps` and callbacks are those of `diffusion.sampling`: x, v and pred in a callback's dict
-are those at the beginning of the step, its first evaluation. The model is anything callable, so
-guidance is a function around it, `make_cond_model_fn`, and every sampler here works guided.
-`sampling.run_method` offers all of them by name.
+If eps doesn't change during a step, DDIM's step, which is linear in sigma / alpha, solves the
+probability flow ODE exactly. The pseudo methods put a better mean of eps into that step.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,40 +15,36 @@ from tqdm.auto import trange
 from .guidance import Callback, Model, make_autocast_model_fn
 from .utils import Level, combine, get_levels
 
-# Adams-Bashforth: the weights of the newest eps and of those before it, by order.
+# The weights of the newest eps and of those before it in the Adams-Bashforth methods, by order.
 ADAMS_BASHFORTH = {
     1: (1.0,),
     2: (3 / 2, -1 / 2),
     3: (23 / 12, -16 / 12, 5 / 12),
     4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 }
-
-# A first time above this is noise: alpha is too near 0 to divide by. The schedules of `utils` begin
-# at 0.9957 and are under it, linspace(1, 0, ...) is over it.
+# Above this time alpha is too near 0 to divide by. linspace(1, 0, ...) begins above it, the
+# schedules of `utils`, whose first time is 0.9957, below it.
 NOISE = 0.999
 
 
 def turned(level: Level) -> Level:
-    """A quarter turn of (alpha, sigma), by which the formulas for eps become those for pred.
-
-    `transfer` then divides by sigma and not by alpha: the way to leave t = 1.
-    """
+    """Turn (alpha, sigma) by a quarter: formulas for eps become those for pred, valid at t = 1."""
     return Level(level.t, -level.sigma, level.alpha)
 
 
 def get_eps(x: Tensor, v: Tensor, level: Level) -> Tensor:
-    """eps, or at a turned level pred."""
+    """Return eps or, at a turned level, pred."""
     return x * level.sigma + v * level.alpha
 
 
 def transfer(x: Tensor, eps: Tensor, here: Level, there: Level) -> Tensor:
-    """DDIM's step, with any eps: Liu et al. 2022, arXiv 2202.09778, eq. 11."""
+    """Take DDIM's step from one level to another, with any eps: eq. 11 of the paper."""
     ratio = there.alpha / here.alpha
     return x * ratio + eps * (there.sigma - here.sigma * ratio)
 
 
 class Step(NamedTuple):
-    """The levels at the beginning, in the middle (in t) and at the end of a step."""
+    """Noise levels at the beginning of a step, in the middle of its times, and at its end."""
 
     here: Level
     middle: Level
@@ -62,23 +52,23 @@ class Step(NamedTuple):
 
 
 EpsFn = Callable[[Tensor, Level], Tensor]
-# What a one-step method is called with: the network's eps as a function of x and a level, x, its
-# eps, and the step. It gives eps', the mean to take the whole step with.
+# A one-step method takes the model's eps as a function of x and a level, x, the eps of x, and the
+# step. It returns eps', the mean of eps with which to take the step.
 OneStep = Callable[[EpsFn, Tensor, Tensor, Step], Tensor]
 
 
 def euler(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
-    """eps itself: DDIM."""
+    """Return eps itself, which makes the step DDIM's."""
     return eps
 
 
 def heun(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
-    """The improved Euler method, with `transfer` for its straight lines."""
+    """Return the mean eps of the improved Euler method, whose linear steps become `transfer`."""
     return (eps + eps_fn(transfer(x, eps, step.here, step.there), step.there)) / 2
 
 
 def runge_kutta(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
-    """The classical Runge-Kutta method, likewise: Liu et al. 2022, arXiv 2202.09778, eq. 13."""
+    """Return the mean eps of the classical Runge-Kutta method: eq. 13 of the paper."""
     here, middle, there = step
     eps_2 = eps_fn(transfer(x, eps, here, middle), middle)
     eps_3 = eps_fn(transfer(x, eps_2, here, middle), middle)
@@ -86,40 +76,29 @@ def runge_kutta(eps_fn: EpsFn, x: Tensor, eps: Tensor, step: Step) -> Tensor:
     return (eps + 2 * eps_2 + 2 * eps_3 + eps_4) / 6
 
 
-class ODESampler(Protocol):
-    """A sampler of the probability flow ODE. It draws nothing.
+ARGUMENTS = """
 
     Args:
+        model, extra_args, callback, disable: see `diffusion.sampling`. A callback's x, v and pred
+            are those at the beginning of the step, its first evaluation of the model.
         x: noise at the first time, [B, C, H, W].
-        steps: [N] falling times. N steps are taken, the last one to 0, which is appended.
-        is_reverse: steps are walked as they are, N - 1 steps, and 0 is not appended. A rising row
-            makes noise of pictures.
+        steps: [N] falling times, to which 0 is appended: N steps are taken.
+        is_reverse: take N - 1 steps through `steps` as they are. Rising times make noise of
+            pictures.
 
     Returns:
-        x at the last time, [B, C, H, W]; where that is 0, the pictures.
+        x at the last time, [B, C, H, W]; at time 0 the pictures, in about -1 to 1.
     """
-
-    def __call__(
-        self,
-        model: Model,
-        x: Tensor,
-        steps: Tensor,
-        extra_args: dict[str, Any],
-        is_reverse: bool = False,
-        callback: Callback | None = None,
-        *,
-        disable: bool | None = None,
-    ) -> Tensor: ...
 
 
 def pseudo_method(
     name: str, doc: str, one_step: OneStep, starts: float = math.inf, order: int = 1
-) -> ODESampler:
-    """A pseudo method: `starts` steps by one_step, the others by Adams-Bashforth.
+) -> Callable[..., Tensor]:
+    """Make a sampler that takes `starts` steps by one_step and the others by Adams-Bashforth.
 
     Args:
         starts: 1 or more.
-        order: the most eps that Adams-Bashforth looks at, 1 to 4.
+        order: the number of eps that Adams-Bashforth uses, 1 to 4; its first steps have fewer.
     """
 
     @torch.no_grad()
@@ -164,30 +143,28 @@ def pseudo_method(
             else:
                 mean = one_step(eps_fn, x, eps, step)
                 x_next = transfer(x, mean, here, there)
-            # Of its first steps v-diffusion-pytorch keeps the mean, where the paper keeps eps.
+            # Of the starting steps v-diffusion-pytorch keeps the mean, where the paper keeps eps.
             history = [mean if i < starts else eps, *history][: order - 1]
             x = x_next
         return x
 
     sampler.__name__ = sampler.__qualname__ = name
-    sampler.__doc__ = f"{doc}\n\nArguments: `ODESampler`."
+    sampler.__doc__ = doc + ARGUMENTS
     return sampler
 
 
 prk_sample = pseudo_method(
-    "prk_sample",
-    "Pseudo Runge-Kutta: Liu et al. 2022, arXiv 2202.09778, eq. 13.",
-    runge_kutta,
+    "prk_sample", "Pseudo Runge-Kutta: Liu et al. 2022, arXiv 2202.09778, eq. 13.", runge_kutta
 )
 plms_sample = pseudo_method(
     "plms_sample",
     """Pseudo linear multistep (PNDM): Liu et al. 2022, arXiv 2202.09778, eq. 12.
 
-    The first three steps are `prk_sample`'s. It leaves the paper in what is remembered of them: not
-    the eps at their beginning but the mean eps' that they were taken with, as v-diffusion-pytorch
-    does, so that shared seeds give the same pictures. On the schedules of `utils` neither is nearer
-    to the ODE's solution (of a mixture of Gaussians, 20 steps: 0.0054 and the paper's 0.0053); in
-    steps even in sigma / alpha the paper's has order 4 and this one 2.""",
+    The first three steps are those of `prk_sample`. The paper keeps the eps at their beginning;
+    this method keeps the mean eps' with which they were taken, as v-diffusion-pytorch does, so that
+    a seed gives the same picture in both. On the schedules of `utils` both are equally accurate
+    (20 steps for a mixture of Gaussians are off by 0.0054, the paper's by 0.0053). In equal steps
+    of sigma / alpha the paper's method has order 4, and this one order 2.""",
     runge_kutta,
     starts=3,
     order=4,
@@ -197,7 +174,9 @@ pie_sample = pseudo_method(
 )
 plms2_sample = pseudo_method(
     "plms2_sample",
-    "`plms_sample` of two eps, its first step `pie_sample`'s, remembered likewise by its mean.",
+    """Pseudo linear multistep of order 2: Liu et al. 2022, arXiv 2202.09778.
+
+    The first step is that of `pie_sample`, and its mean eps' is kept as in `plms_sample`.""",
     heun,
     starts=1,
     order=2,
@@ -206,12 +185,12 @@ iplms_sample = pseudo_method(
     "iplms_sample",
     """Improved pseudo linear multistep (iPNDM): Zhang and Chen 2022, arXiv 2204.13902.
 
-    Orders 1, 2, 3, then 4, instead of a start that costs more.""",
+    The first steps have orders 1, 2 and 3, and no further evaluations.""",
     euler,
     starts=1,
     order=4,
 )
-ddim = pseudo_method("ddim", "DDIM's ODE, and the last step to 0.", euler)
+ddim = pseudo_method("ddim", "DDIM with eta 0, and with a last step to 0.", euler)
 
 
 def reverse_sample(
@@ -223,9 +202,10 @@ def reverse_sample(
     *,
     disable: bool | None = None,
 ) -> Tensor:
-    """DDIM's ODE from pictures to noise: Song et al. 2020, arXiv 2010.02502, section 4.3.
+    """Take pictures to noise by DDIM's ODE: Song et al. 2020, arXiv 2010.02502, section 4.3.
 
     Args:
+        model, extra_args, callback, disable: see `diffusion.sampling`.
         x: pictures at the first time, [B, C, H, W], -1 to 1.
         steps: [N] rising times; N - 1 steps are taken.
 

@@ -1,7 +1,7 @@
-"""Time, noise levels and schedules; pictures in and out.
+"""Times, noise levels and schedules, and conversion between pictures and tensors.
 
 Time t is in [0, 1]: 0 is the picture, 1 is noise. x_t = alpha x_0 + sigma eps with alpha = cos(pi t
-/ 2) and sigma = sin(pi t / 2), so that alpha^2 + sigma^2 = 1.
+/ 2), the picture's scaling factor, and sigma = sin(pi t / 2), the noise's.
 """
 
 import io
@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # PIL's, by channels
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of PIL, by the number of channels
 
 
 def fetch(url_or_path: str | Path) -> BinaryIO:
-    """Open a binary file: a local one, or what an HTTP or HTTPS address answers.
+    """Open a local file, or fetch one from an HTTP or HTTPS address, for reading bytes.
 
     Raises:
-        OSError: it can't be opened or fetched.
+        OSError: the file can't be opened or fetched.
     """
     text = str(url_or_path)
     if not text.lower().startswith(("http://", "https://")):
@@ -35,7 +35,7 @@ def fetch(url_or_path: str | Path) -> BinaryIO:
 
 
 def append_dims(x: Tensor, n: int) -> Tensor:
-    """x with dimensions of size 1 appended until it has n.
+    """Append dimensions of size 1 to x until it has n.
 
     Raises:
         ValueError: x has more than n dimensions.
@@ -46,7 +46,7 @@ def append_dims(x: Tensor, n: int) -> Tensor:
 
 
 def from_pil_image(image: Image.Image) -> Tensor:
-    """A PIL image to a tensor [C, H, W] in -1 to 1."""
+    """Convert a PIL image to a tensor [C, H, W] in -1 to 1."""
     from torchvision.transforms.functional import to_tensor  # type: ignore[import-untyped]
 
     levels: Tensor = to_tensor(image)
@@ -54,52 +54,45 @@ def from_pil_image(image: Image.Image) -> Tensor:
 
 
 def to_pil_image(x: Tensor) -> Image.Image:
-    """A tensor [H, W], [C, H, W] or [1, C, H, W], clamped to -1 to 1, to a PIL image.
+    """Convert a tensor [H, W], [C, H, W] or [1, C, H, W] in -1 to 1 to a PIL image.
 
-    A grey level is cut to a whole number, not rounded.
+    Numbers beyond -1 and 1 are clamped; grey levels are cut to whole numbers, not rounded.
 
     Raises:
-        ValueError: more than one picture, or dimensions that are no picture's.
+        ValueError: x has more than one picture, or another shape.
     """
-    if x.ndim == 4:
-        if x.shape[0] != 1:
-            raise ValueError(f"one picture at a time, not {x.shape[0]}")
-        x = x[0]
-    if x.ndim not in (2, 3):
-        raise ValueError(f"a picture has 2 or 3 dimensions, not {x.ndim}")
-    planes = x if x.ndim == 3 else x[None]
-    if len(planes) not in MODES:
-        raise ValueError(f"a picture has 1 to 4 channels, not {len(planes)}")
-    # torchvision's function is the same, but to import it takes longer than to load a model.
+    planes = x[None] if x.ndim == 2 else x[0] if x.shape[:-3] == (1,) else x
+    if planes.ndim != 3 or len(planes) not in MODES:
+        raise ValueError(f"x has the shape {[*x.shape]}; pass one picture of 1 to 4 channels")
+    # torchvision's function does the same, but to import it takes longer than to load a model.
     levels = ((planes.detach().float().clamp(-1, 1).cpu() + 1) / 2).mul(255).byte()
-    size = planes.shape[2], planes.shape[1]
-    return Image.frombytes(
-        MODES[len(planes)], size, bytes(levels.permute(1, 2, 0).flatten().tolist())
-    )
+    channels, height, width = levels.shape
+    data = bytes(levels.permute(1, 2, 0).flatten().tolist())
+    return Image.frombytes(MODES[channels], (width, height), data)
 
 
 def alpha_sigma_to_t(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The time of a pair of scaling factors (clean picture's, noise's)."""
+    """Return the times of scaling factors, in [0, 1]."""
     return torch.atan2(sigma, alpha) / math.pi * 2
 
 
 def t_to_alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
-    """The scaling factors of the clean picture and of the noise at time t in [0, 1]."""
+    """Return the scaling factors of the picture and of the noise at times in [0, 1]."""
     return torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
 
 
 def log_snr_to_alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """The scaling factors at a log signal-to-noise ratio, log(alpha^2 / sigma^2)."""
+    """Return the scaling factors of log signal-to-noise ratios."""
     return log_snr.sigmoid().sqrt(), log_snr.neg().sigmoid().sqrt()
 
 
 def alpha_sigma_to_log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The log signal-to-noise ratio, log(alpha^2 / sigma^2)."""
+    """Return the log signal-to-noise ratios, log(alpha^2 / sigma^2)."""
     return torch.log(alpha**2 / sigma**2)
 
 
 def get_ddpm_schedule(ddpm_t: Tensor) -> Tensor:
-    """Times of the DDPM schedule to times of the cosine one, both in [0, 1].
+    """Convert times of the DDPM schedule to times of the cosine schedule, both in [0, 1].
 
     The linear beta schedule of Ho et al. 2020 (arXiv 2006.11239) in continuous time has
     log SNR = -log(expm1(1e-4 + 10 t^2)).
@@ -109,9 +102,9 @@ def get_ddpm_schedule(ddpm_t: Tensor) -> Tensor:
 
 
 def get_spliced_ddpm_cosine_schedule(t: Tensor) -> Tensor:
-    """Times in [0, 1] to a schedule that is DDPM's at the noisy end, else the cosine one.
+    """Convert times in [0, 1] to a schedule that is DDPM's near noise and otherwise the cosine one.
 
-    The two meet, in value and in slope, where the stretched time is 0.48536712.
+    The two have the same value and slope where they meet.
     """
     ddpm_crossover = 0.48536712
     cosine_crossover = 0.80074257
@@ -121,16 +114,16 @@ def get_spliced_ddpm_cosine_schedule(t: Tensor) -> Tensor:
 
 
 def get_log_schedule(t: Tensor, min_log_snr: float = -10, max_log_snr: float = 10) -> Tensor:
-    """Times in [0, 1] to a schedule that is straight in the log signal-to-noise ratio.
+    """Convert times in [0, 1] to a schedule that is linear in the log signal-to-noise ratio.
 
-    1 is the noisy end, min_log_snr.
+    Time 0 becomes that of max_log_snr, and 1 that of min_log_snr.
     """
     log_snr = max_log_snr + (min_log_snr - max_log_snr) * t
     return alpha_sigma_to_t(*log_snr_to_alpha_sigma(log_snr))
 
 
 class Level(NamedTuple):
-    """A time and its scaling factors, each a tensor of no dimensions."""
+    """Time and its scaling factors, each a tensor without dimensions."""
 
     t: Tensor
     alpha: Tensor
@@ -138,7 +131,7 @@ class Level(NamedTuple):
 
 
 def get_levels(steps: Tensor) -> list[Level]:
-    """The noise levels of a row of times."""
+    """Return the noise levels of times [N]."""
     return [Level(*level) for level in zip(steps, *t_to_alpha_sigma(steps))]
 
 

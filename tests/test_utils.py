@@ -67,7 +67,7 @@ def test_pictures_survive_the_way_to_tensors_and_back():
 
 
 def test_more_than_one_picture_is_refused():
-    with pytest.raises(ValueError, match="not 2"):
+    with pytest.raises(ValueError, match="pass one picture"):
         utils.to_pil_image(torch.zeros(2, 3, 4, 4))
 
 

@@ -1,4 +1,4 @@
-"""The models by name. Importing this imports no torch: the classes are loaded when asked for."""
+"""Models by name, imported when they are first used. This module imports no torch."""
 
 from importlib import import_module
 from typing import Any
@@ -17,12 +17,12 @@ MODELS = {
 
 
 def get_models() -> list[str]:
-    """The names that `get_model` knows."""
+    """Return the names of the models."""
     return list(MODELS)
 
 
 def get_model(name: str) -> Any:
-    """The class of a model.
+    """Return the class of a model, an `nn.Module` that is made without arguments.
 
     Raises:
         KeyError: no model has this name.

@@ -1,8 +1,7 @@
-"""The parts of a convolutional U-Net, and the U-Net from its list of widths.
+"""Blocks of a convolutional U-Net, and the U-Net made from its list of widths.
 
-A list of blocks is an `nn.ModuleList` whose members take `(x, cond)`, x [B, C, H, W] and the
-conditioning vector [B, D], or None where there is none. The tensor names are those of the published
-v-diffusion checkpoints.
+Blocks are called with x, [B, C, H, W], and the conditioning vector, [B, D], or None. Their tensors
+have the names of the published v-diffusion checkpoints.
 """
 
 import math
@@ -19,14 +18,14 @@ class Style:
     """Choices in the blocks of a U-Net.
 
     Args:
-        cond_dim: of the vector that the conv blocks are conditioned on; None: they are not, and
-            have no norm either.
-        head_width: channels of a head of self-attention.
-        attention_norm: self-attention normalises first.
-        identity_first: a level stands before what comes from the levels inside it in their
-            concatenation; in such models a block's skip also stands before its main path.
-        up: interpolation to twice the size, "bilinear" or "nearest".
-        last_relu: the very last conv block of those without a condition ends with a ReLU.
+        cond_dim: the length of the conditioning vector; None for conv blocks without condition and
+            without norm.
+        head_width: the channels of a head of self-attention.
+        attention_norm: self-attention normalises its input.
+        identity_first: a level comes before the levels inside it in their concatenation, and a
+            block's skip before its main path in the state dict.
+        up: the interpolation to twice the size, "bilinear" or "nearest".
+        last_relu: the last conv block, if it has no condition, ends with a ReLU.
     """
 
     cond_dim: int | None = None
@@ -49,9 +48,7 @@ class FourierFeatures(nn.Module):
     def __init__(self, n: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n // 2, 1))
-        # To draw numbers that are not kept imports PyTorch's compiler: a second of every start.
-        if not self.weight.is_meta:
-            nn.init.normal_(self.weight)
+        nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         f = 2 * math.pi * x @ self.weight.T
@@ -59,7 +56,7 @@ class FourierFeatures(nn.Module):
 
 
 class LinearBlock(nn.Module):
-    """Linear, ReLU, Linear and, but for the last of a row, ReLU; plus a skip."""
+    """Linear, ReLU, Linear and, except in the last of a row, ReLU; plus a skip."""
 
     def __init__(self, d_in: int, d_mid: int, d_out: int, is_last: bool = False) -> None:
         super().__init__()
@@ -73,27 +70,25 @@ class LinearBlock(nn.Module):
 
 
 def in_format(x: Tensor) -> Tensor:
-    """Return x in the memory format that the device's convolutions take as it is."""
+    """Return x in the memory format that is fastest for the device's convolutions."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
 
 
 def group_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """Normalise x over each whole image."""
-    # CUDA's kernel gives channels before pixels, whatever comes in.
+    # CUDA's kernel returns NCHW for any input.
     return in_format(F.group_norm(x, 1, weight, bias))
 
 
 class GroupNorm(nn.GroupNorm):
-    """`group_norm` with weights of its own."""
+    """Module of `group_norm` with weights of its own."""
 
     def forward(self, x: Tensor) -> Tensor:
         return group_norm(x, self.weight, self.bias)
 
 
 class Modulation(nn.Module):
-    """Normalises x over each whole image, scales and shifts its channels by numbers made from
-    `cond`, and rectifies it.
-    """
+    """Norm over each whole image, scale and shift of its channels made from `cond`, and ReLU."""
 
     def __init__(self, cond_dim: int, channels: int) -> None:
         super().__init__()
@@ -108,16 +103,13 @@ class Modulation(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions, each normalised, modulated and rectified; plus a skip.
-
-    The last block of a network stops after its second convolution.
-    """
+    """Two 3x3 convolutions, each modulated but the very last of a network; plus a skip."""
 
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, cond_dim: int, is_last: bool = False
     ) -> None:
         super().__init__()
-        # The numbers are the places of these layers in the published files.
+        # The keys are the positions of these layers in the published files.
         self.main = nn.ModuleDict(
             {
                 "0": nn.Conv2d(c_in, c_mid, 3, padding=1),
@@ -138,13 +130,7 @@ class ConvBlock(nn.Module):
 
 
 class PlainConvBlock(nn.Module):
-    """Two 3x3 convolutions, each rectified; plus a skip.
-
-    The last block of a network stops after its second convolution, unless the style says otherwise.
-    """
-
-    main: nn.ModuleDict
-    skip: nn.Module
+    """Two 3x3 convolutions, each rectified, the very last one by `style.last_relu`; plus a skip."""
 
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, style: Style, is_last: bool = False
@@ -155,9 +141,9 @@ class PlainConvBlock(nn.Module):
             "2": nn.Conv2d(c_mid, c_out, 3, padding=1),
         }
         skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
-        parts = {"main": nn.ModuleDict(convolutions), "skip": skip}
-        for name in ("skip", "main") if style.identity_first else ("main", "skip"):
-            self.add_module(name, parts[name])
+        if style.identity_first:
+            self.skip = skip
+        self.main, self.skip = nn.ModuleDict(convolutions), skip
         self.rectified = style.last_relu or not is_last
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
@@ -186,13 +172,12 @@ class SelfAttention(nn.Module):
 
 
 class SkipBlock(nn.Module):
-    """A level at half the size: pooled, through `blocks`, back up, and x beside it."""
+    """Level at half the size: x is pooled, goes through `blocks`, is scaled up, and joined by x."""
 
     def __init__(self, blocks: Iterable[nn.Module], style: Style) -> None:
         super().__init__()
-        # Only where there is a choice may it be made.
-        corners = {"align_corners": False} if style.up == "bilinear" else {}
-        up = nn.Upsample(scale_factor=2, mode=style.up, **corners)
+        corners = False if style.up == "bilinear" else None
+        up = nn.Upsample(scale_factor=2, mode=style.up, align_corners=corners)
         self.main = nn.ModuleList([nn.AvgPool2d(2), *blocks, up])
         self.identity_first = style.identity_first
 
@@ -203,7 +188,7 @@ class SkipBlock(nn.Module):
 
 
 def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor | None) -> Tensor:
-    """Apply the blocks to x, one after the other."""
+    """Apply the blocks to x in order."""
     x = in_format(x)
     for block in blocks:
         x = block(x, cond)
@@ -211,19 +196,16 @@ def run(blocks: Iterable[nn.Module], x: Tensor, cond: Tensor | None) -> Tensor:
 
 
 def conv_row(
-    widths: list[int], c_mid: int, style: Style, attention: bool, **last: bool
+    widths: list[int], c_mid: int, style: Style, attention: bool, is_last: bool = False
 ) -> list[nn.Module]:
-    """Make conv blocks from widths[0] to widths[1] and on, each followed by attention if asked.
-
-    `last`: arguments of the last conv block alone.
-    """
+    """Make conv blocks between successive widths, with or without attention after each."""
     row: list[nn.Module] = []
     for i, (c_in, c_out) in enumerate(zip(widths, widths[1:])):
-        options = last if i == len(widths) - 2 else {}
+        very_last = is_last and i == len(widths) - 2
         if style.cond_dim is None:
-            row.append(PlainConvBlock(c_in, c_mid, c_out, style, **options))
+            row.append(PlainConvBlock(c_in, c_mid, c_out, style, very_last))
         else:
-            row.append(ConvBlock(c_in, c_mid, c_out, style.cond_dim, **options))
+            row.append(ConvBlock(c_in, c_mid, c_out, style.cond_dim, very_last))
         if attention:
             row.append(SelfAttention(c_out, style))
     return row
@@ -243,9 +225,8 @@ def unet(
 
     Args:
         widths: the channels of each level; a level has half the height and width of the one before.
-        style: of the blocks.
-        depth: conv blocks of a level on the way down, and on the way up.
-        bottom_depth: conv blocks of the last level.
+        depth: the conv blocks of a level on the way down, and on the way up.
+        bottom_depth: the conv blocks of the last level.
         attention_from: the first level whose conv blocks are followed by self-attention.
     """
 
@@ -254,11 +235,10 @@ def unet(
         if i == len(widths) - 1:
             return conv_row([c_in, *[c] * (bottom_depth - 1), c_out], c, style, attention)
         inner = SkipBlock(level(i + 1, c, c), style)
-        is_last = {"is_last": True} if i == 0 else {}
         return [
             *conv_row([c_in, *[c] * depth], c, style, attention),
             inner,
-            *conv_row([2 * c, *[c] * (depth - 1), c_out], c, style, attention, **is_last),
+            *conv_row([2 * c, *[c] * (depth - 1), c_out], c, style, attention, is_last=i == 0),
         ]
 
     return nn.ModuleList(level(0, c_in, c_out))

@@ -1,4 +1,4 @@
-"""The CC12M_1 model: 256x256 pictures, conditioned on embeddings of CLIP ViT-B/16."""
+"""Model CC12M_1: 256x256 pictures, conditioned on embeddings of CLIP ViT-B/16."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,14 @@ from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 
 class CC12M1Model(nn.Module):
-    """Predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512).
-
-    602,895,947 parameters. `state_dict()` has the names and shapes of the published cc12m_1.pth.
-    """
+    """Model of v (see `diffusion.guidance`) with 602,895,947 parameters, those of cc12m_1.pth."""
 
     shape = (3, 256, 256)
     clip_model = "ViT-B/16"
     embed_dim = 512
     min_t = 0.0
     max_t = 1.0
-    size_multiple = 64  # six levels below the first, each of half its size
+    size_multiple = 64  # of height and width, which are halved six times
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +35,7 @@ class CC12M1Model(nn.Module):
         )
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
-        """Return what `forward` takes that is the same at every time: clip_embed, [B, 512]."""
+        """Return the arguments of `forward` that are the same at every time."""
         return {"clip_embed": clip_embed}
 
     def forward(self, input: Tensor, t: Tensor, clip_embed: Tensor) -> Tensor:
@@ -47,7 +44,7 @@ class CC12M1Model(nn.Module):
         Args:
             input: [B, 3, H, W], H and W multiples of 64.
             t: [B], 0 (the picture) to 1 (noise).
-            clip_embed: [B, 512]; its length doesn't matter.
+            clip_embed: [B, 512], of any length.
 
         Returns:
             v, [B, 3, H, W].

@@ -1,4 +1,4 @@
-"""The emoji_64 model: 64x64 emoji, conditioned on the embeddings of a small CLIP of its own."""
+"""Model emoji_64: 64x64 emoji, conditioned on embeddings of a small CLIP of its own."""
 
 import math
 
@@ -10,13 +10,13 @@ from .blocks import FourierFeatures, LinearBlock, Style, run, unet, unit_scale
 
 EMBED_DIM = 256
 COND_DIM = 256
-THINGS = 777  # that it was trained on
+THINGS = 777  # emoji that it was trained on
 
 
 class Sketch(nn.Module):
-    """Guesses the picture at half its size from the embedding alone: the mean of all it may be.
+    """Estimate of the mean picture of an embedding, at half its size.
 
-    `spread` is the standard deviation of pictures around their sketches.
+    `spread` is r, the standard deviation of pictures from their sketches.
     """
 
     size = 32
@@ -30,22 +30,22 @@ class Sketch(nn.Module):
         self.register_buffer("spread", torch.tensor(1.0))
 
     def forward(self, clip_embed: Tensor) -> Tensor:
-        """Turn embeddings [B, 256] of length 16 into pictures [B, 3, 32, 32]."""
+        """Return the sketches [B, 3, 32, 32] of embeddings [B, 256] of length 16."""
         h = self.coefficients(F.relu(self.features(clip_embed)))
         pixels: Tensor = self.pixels(h)
         return pixels.view(-1, 3, self.size, self.size)
 
 
 class Known(nn.Module):
-    """Stands in for words by what the model knows to draw.
+    """Embedding and sketch to use without a prompt, made from those of the things in training.
 
-    If x_t comes of one of the known things, s_i being its sketch, then of thing i with probability
+    If x_t shows one of these things, and pictures are Gaussian with standard deviation r around
+    their sketches s_i, all at half the size, then by Bayes' rule it shows thing i with probability
 
-        w_i ~ exp(-|x_t - alpha s_i|^2 / 2 (sigma^2 + alpha^2 r^2))
+        w_i ~ exp(-|x_t - alpha s_i|^2 / 2 (sigma^2 + alpha^2 r^2)).
 
-    by Bayes, each picture lying Gaussian with standard deviation r around its sketch, all taken at
-    half the size. The mean of their embeddings and of their sketches, so weighed, stand in place of
-    words: at first all things, in the end one.
+    The means of the embeddings and of the sketches with these weights take the place of a prompt's:
+    near noise they are of all things, and near the picture of one.
     """
 
     embeds: Tensor  # [N, 256], of length 1
@@ -57,7 +57,7 @@ class Known(nn.Module):
     def forward(
         self, drawn: Tensor, spread: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the embeddings [B, 256] and the sketches [B, 3, 32, 32] in place of words.
+        """Return the mean embeddings [B, 256] and sketches [B, 3, 32, 32].
 
         Args:
             drawn: the sketch of each thing, [N, 3, 32, 32].
@@ -67,26 +67,24 @@ class Known(nn.Module):
         """
         size = drawn.shape[1:]
         drawn = drawn.flatten(1).to(x.dtype)
-        # The mean of n pixels has an n-th of their noise's variance.
+        # The noise of a mean of n pixels has 1 / n of their variance.
         half = F.interpolate(x, size[1:], mode="area").flatten(1)
         pixels = x[0, 0].numel() / size[1:].numel()
         variance = sigma**2 / pixels + alpha**2 * spread**2
         alpha, variance = alpha.flatten(1), variance.flatten(1)
-        # |x - alpha s|^2 without |x|^2, which is the same for all.
+        # |x - alpha s|^2 without |x|^2, which is the same for all things.
         off = alpha**2 * drawn.square().sum(1) - 2 * alpha * (half @ drawn.T)
         weights = (-off / (2 * variance)).softmax(1)
         return weights @ self.embeds.to(x.dtype), (weights @ drawn).view(-1, *size)
 
 
 class Emoji64Model(nn.Module):
-    """Predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+    """Model of v (see `diffusion.guidance`), preconditioned around the sketch of its embedding.
 
-    If x_0 were Gaussian around the sketch s with standard deviation r, the best guess of v would be
-    sigma ((1 - r^2) alpha x - s) / d with d = alpha^2 r^2 + sigma^2, and its error would be r /
-    sqrt(d) large. The U-Net gives what is beyond that, in units of that error: the preconditioning
-    of Karras et al. 2022 (arXiv 2206.00364, eq. 7) around a mean that depends on the words.
-
-    Sides are multiples of 8.
+    If x_0 were Gaussian with standard deviation r around the sketch s, the expected v would be
+    sigma ((1 - r^2) alpha x - s) / d with d = alpha^2 r^2 + sigma^2, and its standard deviation
+    r / sqrt(d). The U-Net predicts the difference from that mean in units of that deviation, as in
+    Karras et al. 2022 (arXiv 2206.00364, eq. 7), but with a mean that depends on the prompt.
     """
 
     shape = (3, 64, 64)
@@ -117,15 +115,14 @@ class Emoji64Model(nn.Module):
         )
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
-        """Compute once for a run the arguments of `forward` that are the same at every time.
+        """Return the arguments of `forward` that are the same at every time.
 
         Args:
-            clip_embed: [B, 256]; its length doesn't matter, but zeros are no words.
+            clip_embed: [B, 256], of any length; zeros for no prompt.
         """
         found = {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
-        # Beside words, for classifier-free guidance, no words stay what they were in training: the
-        # mean of all. To lead away from one likely thing to another would lead too far. Tensors
-        # without numbers have no words either way.
+        # Next to prompts, in classifier-free guidance, no prompt is the mean of all things, as in
+        # training: guidance away from the most likely thing would go too far.
         if not clip_embed.is_meta and not clip_embed.any():
             things = self.sketch(unit_scale(self.known.embeds))
             found["things"] = things.expand(len(clip_embed), *things.shape)
@@ -144,10 +141,10 @@ class Emoji64Model(nn.Module):
         Args:
             input: [B, 3, H, W], H and W multiples of 8.
             t: [B], 0 (the picture) to 1 (noise).
-            clip_embed: [B, 256]; its length doesn't matter, but zeros are no words.
-            sketch: [B, 3, 32, 32], of `conditions`; computed here if it isn't given.
+            clip_embed: [B, 256], of any length; zeros for no prompt.
+            sketch: [B, 3, 32, 32], of `conditions`; by default computed here.
             things: [B, N, 3, 32, 32], of `conditions`, the same in each row: the sketches of all
-                that the model knows, where there are no words at all.
+                things if there is no prompt at all.
 
         Returns:
             v, [B, 3, H, W].

@@ -1,8 +1,4 @@
-"""The models that take no embedding: what they draw is what they were trained on.
-
-Each predicts v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512) from x_t and the
-time alone. `state_dict()` has the names and shapes of the published files.
-"""
+"""Models of v (see `diffusion.guidance`) without an embedding, of the published files' tensors."""
 
 from dataclasses import replace
 
@@ -12,21 +8,21 @@ from torch import Tensor, nn
 from .. import utils
 from .blocks import FourierFeatures, Style, run, unet
 
-# The times at the ends of the DDPM schedule, `utils.get_ddpm_schedule` of 0 and of 1.
+# The ends of the DDPM schedule: `utils.get_ddpm_schedule` of 0 and of 1.
 DDPM_MIN_T, DDPM_MAX_T = 0.006366145797073841, 0.9957106709480286
 DDPM_STYLE = Style(head_width=128, attention_norm=False, identity_first=True, up="nearest")
-NOWHERE = 99  # a level that no model has
+NOWHERE = 99  # as a level
 
 
 class UnconditionalModel(nn.Module):
-    """A U-Net and the Fourier features of the time, spread over the plane."""
+    """U-Net whose input is the picture and, as planes, Fourier features of the time."""
 
     shape: tuple[int, int, int]
     min_t = 0.0
     max_t = 1.0
-    # What `blocks.unet` is built from. At the bottom there are twice as many convolutions.
+    # Arguments of `blocks.unet`, whose `bottom_depth` is twice `depth`.
     widths: list[int]
-    style: Style
+    style = Style()
     depth: int
     attention_from: int
 
@@ -49,7 +45,7 @@ class UnconditionalModel(nn.Module):
         return {}
 
     def time(self, t: Tensor) -> Tensor:
-        """Return what the features of the time t, [B], are made from."""
+        """Return the numbers [B] that stand for the times [B] in the Fourier features."""
         return t
 
     def forward(self, input: Tensor, t: Tensor) -> Tensor:
@@ -68,13 +64,14 @@ class UnconditionalModel(nn.Module):
 
 
 class DDPMModel(UnconditionalModel):
-    """One that is fed the log SNR, and sampled on the DDPM schedule."""
+    """Unconditional model whose time is given as log SNR, to be sampled on the DDPM schedule."""
 
     min_t = DDPM_MIN_T
     max_t = DDPM_MAX_T
+    style = DDPM_STYLE
 
     def time(self, t: Tensor) -> Tensor:
-        # At 0 it is infinite, and some samplers end there.
+        # At time 0, where some samplers end, it would be infinite.
         return utils.alpha_sigma_to_log_snr(*utils.t_to_alpha_sigma(t.clamp_min(self.min_t)))
 
 
@@ -92,7 +89,6 @@ class ImageNet128Model(DDPMModel):
 
     shape = (3, 128, 128)
     widths = [128, 256, 256, 512, 512, 1024]
-    style = DDPM_STYLE
     depth, attention_from = 4, 3
 
 
@@ -110,7 +106,6 @@ class WikiArt256Model(DDPMModel):
 
     shape = (3, 256, 256)
     widths = [64, 128, 256, 256, 512, 512, 1024]
-    style = DDPM_STYLE
     depth, attention_from = 4, 4
 
 
@@ -119,7 +114,6 @@ class YFCC1Model(UnconditionalModel):
 
     shape = (3, 512, 512)
     widths = [128, 128, 256, 256, 512, 512, 1024, 1024]
-    style = Style()
     depth, attention_from = 4, 5
 
 
@@ -128,5 +122,4 @@ class YFCC2Model(UnconditionalModel):
 
     shape = (3, 512, 512)
     widths = [128, 256, 512, 512, 1024, 1024, 2048, 2048]
-    style = Style()
     depth, attention_from = 2, 5
