@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from CLIP.model import QuickGELU
-from v_diffusion.compute import kernels, matmul
-from v_diffusion.compute.block import ScaledSiLU
-from v_diffusion.compute.convolution import Conv2d
+from v_diffusion.compute import kernels
+from v_diffusion.compute.block import Layer, ScaledSiLU
+from v_diffusion.compute.convolution import Convolution
+from v_diffusion.compute.matmul import Linear
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
 
@@ -32,7 +33,7 @@ def test_a_convolution_is_pytorchs(c_in, c_out, kernel, bias, batch, side, spare
     layer = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=bias).requires_grad_(False)
     x = torch.randn(batch, c_in, side, side)
     exact = with_gradient(copy.deepcopy(layer).double(), x.double())
-    twin = Conv2d(layer, spare)
+    twin = Layer(Convolution(layer, spare))
     for _ in range(2):  # packed and kept
         for truth, ours in zip(exact, with_gradient(twin, x)):
             assert (ours - truth).abs().max() < 2e-5 * truth.abs().max()
@@ -44,10 +45,10 @@ def test_a_convolution_is_pytorchs(c_in, c_out, kernel, bias, batch, side, spare
 def test_a_product_is_pytorchs(rows, n, k, spare):
     x, weight, bias = torch.randn(*rows, k), torch.randn(n, k), torch.randn(n)
     exact = with_gradient(lambda x: F.linear(x, weight.double(), bias.double()), x.double())
-    twin = matmul.Linear(weight, bias, spare)
+    twin = Layer(Linear(weight, bias, spare))
     for truth, ours in zip(exact, with_gradient(twin, x)):
         assert (ours - truth).abs().max() < 2e-6 * truth.abs().max()
-    assert not (spare and twin.product.packed)
+    assert not (spare and twin.layer.packed)
 
 
 def test_quick_gelu_and_its_gradient():

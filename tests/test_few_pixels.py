@@ -5,13 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v_diffusion.compute import few_pixels
-from v_diffusion.compute.convolution import Conv2d
+from v_diffusion.compute import block, few_pixels, kernels
+from v_diffusion.compute.convolution import Convolution
 
-pytestmark = pytest.mark.skipif(
-    not few_pixels.supports(torch.empty(64, 64, 3, 3)),
-    reason="no such kernels are compiled here",
-)
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
 
 
 def picture(*shape: int) -> torch.Tensor:
@@ -40,7 +37,7 @@ def test_a_convolution(batch, height, width, c, k, bias, kernel):
 def test_a_layer_takes_it_and_keeps_nothing():
     for kernel in (1, 3):
         layer = layer_of(1024, 1024, kernel)
-        x, twin = picture(1, 1024, 4, 4), Conv2d(layer, spare=False)
+        x, twin = picture(1, 1024, 4, 4), block.Layer(Convolution(layer, spare=False))
         assert torch.equal(twin(x), few_pixels.convolve(x, layer.weight, layer.bias))
         assert twin.layer.packed == {}
 

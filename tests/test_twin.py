@@ -62,8 +62,9 @@ def test_it_shares_the_weights(model):
     twin = twin_of(model)
     theirs = {p.data_ptr() for p in model.parameters()}
     assert {p.data_ptr() for p in twin.parameters()} <= theirs
-    held = [one for one in twin.modules() if isinstance(one, convolution.Conv2d)]
-    assert all(one.layer.weight.data_ptr() in theirs for one in held)
+    held = [one.layer for one in twin.modules() if isinstance(one, block.Layer)]
+    held = [layer for layer in held if isinstance(layer, convolution.Convolution)]
+    assert all(layer.weight.data_ptr() in theirs for layer in held)
     assert not any(p.requires_grad for p in twin.parameters())
     assert all(p.requires_grad for p in model.parameters()) or hasattr(model, "clip")
 

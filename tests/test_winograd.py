@@ -15,7 +15,7 @@ from torch import nn
 
 from diffusion.models.blocks import ConvBlock, PlainConvBlock, Style
 from v_diffusion.compute import block, kernels, pointwise, winograd
-from v_diffusion.compute.convolution import Conv2d, Convolution
+from v_diffusion.compute.convolution import Convolution
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def picture(*shape: int) -> torch.Tensor:
 def test_a_convolution(batch, height, width, c, k):
     """It rounds more than the usual way: to 2e-5 of the largest number, and the gradient."""
     layer = nn.Conv2d(c, k, 3, padding=1).requires_grad_(False)
-    x, twin = picture(batch, c, height, width), Conv2d(layer, spare=False)
+    x, twin = picture(batch, c, height, width), block.Layer(Convolution(layer, spare=False))
     assert winograd.is_faster(x.shape, layer.weight.shape)
     exact = with_gradient(copy.deepcopy(layer).double(), x.double())
     found = with_gradient(twin, x)
@@ -47,7 +47,7 @@ def test_it_is_the_same_in_any_number_of_threads():
     try:
         for threads in (1, 2, 2):
             torch.set_num_threads(threads)
-            found.append(layer.forward(x, measured=True))
+            found.append(layer.measured(x, None, True))
     finally:
         torch.set_num_threads(before)
     for out, sums in found[1:]:
@@ -80,7 +80,8 @@ def test_what_is_far_from_0_is_normalised(mean, channels):
     torch.testing.assert_close(found.moments[:, 1].double(), exact, rtol=1e-3, atol=0)
     layer = nn.Conv2d(32, channels, 3, padding=1)
     layer.bias.data += mean
-    out, moments = Convolution(layer, spare=False).forward(picture(2, 32, 48, 21), measured=True)
+    x = picture(2, 32, 48, 21)
+    out, moments = Convolution(layer, spare=False).measured(x, None, True)
     found = pointwise.modulate(out, moments, torch.zeros(1, 2 * channels))
     exact = 1 / out.double().flatten(1).std(1, correction=0)
     torch.testing.assert_close(found.moments[:, 1].double(), exact, rtol=1e-3, atol=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,57 @@ from diffusion.models import blocks
 
 from . import pointwise
 from .convolution import Convolution
-from .kernels import once
+from .kernels.product import COLUMNS
 from .matmul import Linear
 from .pointwise import Rectifier
+
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def once(backward: Backward) -> Backward:
+    """Make a Function's backward refuse to be differentiated again.
+
+    PyTorch's `once_differentiable` does so only where all gradients are asked for; those to some
+    inputs would lack what goes through here.
+    """
+
+    def first(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():  # that is create_graph
+            raise RuntimeError("a twin gives first derivatives alone; use the plain module")
+        return backward(ctx, *grads)
+
+    return first  # type: ignore[return-value]
+
+
+def in_order(x: Tensor) -> Tensor:
+    """Return pictures [B, C, H, W] in channels_last, others as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+class Once(torch.autograd.Function):
+    """A layer's forward and backward; the gradient goes to x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Convolution | Linear) -> Tensor:
+        ctx.layer = layer
+        return layer.forward(in_order(x))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.layer.backward(in_order(grad)), None
+
+
+class Layer(nn.Module):
+    """The twin of a convolution or a linear layer."""
+
+    def __init__(self, layer: Convolution | Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = Once.apply(x, self.layer)
+        return out
 
 
 class Through(torch.autograd.Function):
@@ -23,11 +72,11 @@ class Through(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, block: ConvBlock, modulations: list[Tensor]) -> Tensor:
-        h, moments = block.first.forward(x, measured=block.measured)
+        h, moments = block.first.measured(x, None, block.measured)
         first = rectifier(h, moments, modulations[:1])
         measured = block.measured and block.rectified
-        g, moments = block.second.forward(h, first, measured)
-        beside = x if block.skip is None else block.skip.forward(x)[0]
+        g, moments = block.second.measured(h, first, measured)
+        beside = x if block.skip is None else block.skip.forward(x)
         ctx.block, ctx.first, ctx.second = block, first, None
         if not block.rectified:
             ctx.save_for_backward(h)
@@ -41,7 +90,7 @@ class Through(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         block: ConvBlock = ctx.block
         h, *last = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad = in_order(grad)
         beside = grad if block.skip is None else block.skip.backward(grad)
         after = pointwise.back(grad, last[0], ctx.second) if last else None
         inner = block.second.backward(grad, after)
@@ -78,15 +127,12 @@ class ConvBlock(nn.Module):
                 text = "a twin gives no gradient to the time or the embedding"
                 raise ValueError(f"{text}; use the plain module")
             scales = [F.linear(cond, weight) for weight in self.modulations]
-        x = x.contiguous(memory_format=torch.channels_last)
-        out: Tensor = Through.apply(x, self, scales)
+        out: Tensor = Through.apply(in_order(x), self, scales)
         return out
 
 
 def supports(block: blocks.ConvBlock | blocks.PlainConvBlock) -> bool:
     """Return whether the channels that are rectified fill vectors."""
-    from .kernels.product import COLUMNS
-
     layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
     rectified = len(block.main) == 4 or getattr(block, "rectified", False)
     return not any(layer.out_channels % COLUMNS for layer in layers[: 1 + rectified])
@@ -125,11 +171,11 @@ class TransformerBlock(nn.Module):
         self.ln_1, self.ln_2 = norms
         weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
         width = weight.shape[1]
-        self.q = Linear(weight[:width], bias[:width], spare)
-        self.kv = Linear(weight[width:], bias[width:], spare)
-        layers = block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj
+        self.q = Layer(Linear(weight[:width], bias[:width], spare))
+        self.kv = Layer(Linear(weight[width:], bias[width:], spare))
+        layers: list[Any] = [block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj]
         self.out_proj, self.c_fc, self.c_proj = (
-            Linear(one.weight, one.bias, spare) for one in layers if isinstance(one, nn.Linear)
+            Layer(Linear(one.weight, one.bias, spare)) for one in layers
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +198,7 @@ class Patches(nn.Module):
     def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
         super().__init__()
         self.side = layer.kernel_size[0]
-        self.linear = Linear(layer.weight.flatten(1), None, spare)
+        self.linear = Layer(Linear(layer.weight.flatten(1), None, spare))
 
     def forward(self, x: Tensor) -> Tensor:
         rows = F.unfold(x, self.side, stride=self.side).transpose(1, 2)

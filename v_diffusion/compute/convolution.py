@@ -1,17 +1,14 @@
 """Convolutions whose weights don't change, each computed in the fastest way there is."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import few_pixels, pointwise, winograd
-from .kernels import once
-from .matmul import Product
-from .pointwise import Gradient, Rectifier
+from .matmul import Linear, packed_once
+from .pointwise import Rectifier
 
 # Up to this many pixels the weights are what takes time, not the picture.
 FEW_PIXELS = 64
@@ -32,7 +29,7 @@ def as_picture(rows: Tensor, like: Tensor) -> Tensor:
 
 
 class Convolution:
-    """A convolution of stride 1 whose sides stay as they are.
+    """A convolution of stride 1 whose sides stay as they are, in channels_last.
 
     Args:
         layer: its weights are shared.
@@ -45,26 +42,21 @@ class Convolution:
         self.spare = spare
         self.packed: dict[str, Tensor] = {}
         self.padding = layer.kernel_size[0] // 2
-        self.product = None if self.padding else Product(self.weight[..., 0, 0], self.bias, spare)
+        self.linear = None if self.padding else Linear(self.weight[..., 0, 0], self.bias, spare)
 
-    def packed_for(self, use: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return the weights laid out for a use, made by `make` the first time."""
-        if use not in self.packed:
-            with torch.inference_mode(False), torch.no_grad():
-                self.packed[use] = make()
-        return self.packed[use]
+    def forward(self, x: Tensor) -> Tensor:
+        return self.measured(x, None, False)[0]
 
-    def forward(
-        self, x: Tensor, before: Rectifier | None = None, measured: bool = False
+    def measured(
+        self, x: Tensor, before: Rectifier | None, measured: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Convolve x in channels_last; return that, and its moments if wanted.
+        """Return what comes out of x, and its moments if wanted.
 
         Args:
             before: what x goes through first.
         """
-        room = FIRST_ROOM if self.spare else math.inf
-        if winograd.is_faster(x.shape, self.weight.shape, room):
-            packed = self.packed_for("tiles", lambda: winograd.pack(self.weight))
+        if winograd.is_faster(x.shape, self.weight.shape, FIRST_ROOM if self.spare else math.inf):
+            packed = packed_once(self.packed, "tiles", lambda: winograd.pack(self.weight))
             values = None if before is None else before.values
             filters = len(self.weight)
             return winograd.convolve(x, packed, filters, self.bias, values, measured=measured)
@@ -74,16 +66,16 @@ class Convolution:
     def forward_alone(self, x: Tensor) -> Tensor:
         if few_pixels.is_faster(x.numel() // x.shape[1], self.weight):
             return few_pixels.convolve(x, self.weight, self.bias)
-        if self.product is not None:
-            return as_picture(self.product.forward(as_rows(x)), x)
+        if self.linear is not None:
+            return as_picture(self.linear.forward(as_rows(x)), x)
         return F.conv2d(x, self.weight, self.bias, padding=self.padding).contiguous(
             memory_format=torch.channels_last
         )
 
     def backward(
-        self, grad: Tensor, before: Gradient | None = None, added: Tensor | None = None
+        self, grad: Tensor, before: Rectifier | None = None, added: Tensor | None = None
     ) -> Tensor:
-        """Return the gradient to x, given that to what came out, in channels_last.
+        """Return the gradient to x, given that to what came out.
 
         Args:
             before: what the given one goes back through first.
@@ -91,45 +83,18 @@ class Convolution:
         """
         turned = self.weight.transpose(0, 1)
         if winograd.is_faster(grad.shape, turned.shape, LITTLE_ROOM if self.spare else ROOM):
-            packed = self.packed_for("turned tiles", lambda: winograd.pack(turned.flip(2, 3)))
+            packed = packed_once(self.packed, "turned", lambda: winograd.pack(turned.flip(2, 3)))
             values = None if before is None else before.values
             return winograd.convolve(grad, packed, len(turned), None, values, added)[0]
         grad_x = self.backward_alone(grad if before is None else pointwise.go_back(grad, before))
         return grad_x if added is None else grad_x.add_(added)
 
     def backward_alone(self, grad: Tensor) -> Tensor:
-        if self.product is not None:
-            return as_picture(self.product.backward(as_rows(grad)), grad)
+        if self.linear is not None:
+            return as_picture(self.linear.backward(as_rows(grad)), grad)
         # Weights as they are and a picture in the same order spare one pass over the weights.
         small = grad.shape[2] * grad.shape[3] <= FEW_PIXELS
         order = torch.contiguous_format if small else torch.channels_last
         grad = grad.contiguous(memory_format=order)
         grad_x = F.conv_transpose2d(grad, self.weight, padding=self.padding)
         return grad_x.contiguous(memory_format=torch.channels_last)
-
-
-class Convolved(torch.autograd.Function):
-    """A `Convolution`; the gradient goes to x alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Convolution) -> Tensor:
-        ctx.layer = layer
-        return layer.forward(x)[0]
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        layer: Convolution = ctx.layer
-        return layer.backward(grad.contiguous(memory_format=torch.channels_last)), None
-
-
-class Conv2d(nn.Module):
-    """A `Convolution` as a layer."""
-
-    def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
-        super().__init__()
-        self.layer = Convolution(layer, spare)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = Convolved.apply(x.contiguous(memory_format=torch.channels_last), self.layer)
-        return out

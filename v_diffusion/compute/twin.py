@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from CLIP import model as clip
 from diffusion.models import blocks
 
-from . import block as twins
 from . import kernels
-from .convolution import Conv2d
 
 Model = TypeVar("Model", bound=nn.Module)
 Replace = Callable[[nn.Module], nn.Module | None]
@@ -168,6 +166,9 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
     def faster(module: nn.Module) -> nn.Module | None:
         if not can_compile:
             return None
+        from . import block as twins
+        from .convolution import Convolution
+
         if isinstance(module, (blocks.ConvBlock, blocks.PlainConvBlock)):
             layers = [one for one in module.modules() if isinstance(one, nn.Conv2d)]
             ours = is_untouched(module) and all(map(is_ours, layers)) and twins.supports(module)
@@ -178,7 +179,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
         if module is first and is_untouched(module):
             return twins.Patches(module, checkpointing)
         if is_ours(module):
-            return Conv2d(module, checkpointing)  # type: ignore[arg-type]
+            return twins.Layer(Convolution(module, checkpointing))  # type: ignore[arg-type]
         return None
 
     def replace(module: nn.Module) -> nn.Module | None:

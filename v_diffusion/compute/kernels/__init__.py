@@ -5,15 +5,13 @@ Numbers are in fp32, pictures in channels_last. Compiled code takes addresses, 6
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 TYPES = (Tensor, nn.Parameter)
-Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 
 @lru_cache(1)
@@ -33,21 +31,6 @@ def round_up(number: int, to: int) -> int:
     return -(-number // to) * to
 
 
-def once(backward: Backward) -> Backward:
-    """Make a Function's backward refuse to be differentiated again.
-
-    PyTorch's `once_differentiable` does so only where all gradients are asked for; those to some
-    inputs would lack what goes through here.
-    """
-
-    def first(ctx: Any, *grads: Tensor) -> Any:
-        if torch.is_grad_enabled():  # that is create_graph
-            raise RuntimeError("a twin gives first derivatives alone; use the plain module")
-        return backward(ctx, *grads)
-
-    return first  # type: ignore[return-value]
-
-
 def address(x: Tensor, *shape: int) -> int:
     """Return where the numbers of a tensor of this shape lie; those of pictures in channels_last.
 
@@ -64,13 +47,12 @@ def address(x: Tensor, *shape: int) -> int:
     return x.data_ptr()
 
 
-def numbers_of(names: list[str], values: Mapping[str, int]) -> list[int]:
-    """Order a task's arguments behind two zeros, with which its threads count; 0 where missing."""
-    return [0, 0, *(values.get(name, 0) for name in names)]
-
-
-def share(task: int, names: list[str], values: Mapping[str, int]) -> None:
-    """Run a compiled task, given its arguments by name, in PyTorch's threads."""
-    from . import threads
-
-    threads.share(task, numbers_of(names, values), threads.count())
+def addresses(x: Tensor, tensors: Mapping[str, Tensor | None]) -> dict[str, int]:
+    """Return the addresses of pictures like x, and of what there is of each channel or image."""
+    b, c, h, w = x.shape
+    shapes = {"scale": (b, c), "shift": (b, c), "more": (b, 3)}
+    return {
+        name: address(one, *shapes.get(name, (b, c, h, w)))
+        for name, one in tensors.items()
+        if one is not None
+    }

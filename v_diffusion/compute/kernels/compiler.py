@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numba
@@ -19,10 +20,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vectors import LANES
+from . import threads
+from .vectors import LANES, LONG, Long
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FOLDER = "v-diffusion"  # in the user's cache
+KINDS = {"Long": types.int64, "Float": types.float32, "None": types.void}
 
 
 def folder() -> str:
@@ -31,73 +33,83 @@ def folder() -> str:
     named = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Of an unknown home numba's own places are left.
-    return "" if cache.startswith("~") else str(Path(cache) / FOLDER / f"compiled-{LANES}-{named}")
+    return "" if cache.startswith("~") else f"{cache}/v-diffusion/compiled-{LANES}-{named}"
 
 
-FOLDER_OF_ALL = folder()
+FOLDER = folder()
 
 
-def kept(decorator: Callable[[bool], Callable[..., Any]], function: Callable[..., Any]) -> Any:
-    """Compile a function, and keep it if that can be.
-
-    Args:
-        decorator: gives numba's, to keep the code if its argument is true.
-    """
+def kept(decorator: Callable[..., Any], signature: Any, function: Callable[..., Any]) -> Any:
+    """Compile a function by one of numba's decorators, and keep it if that can be."""
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = FOLDER_OF_ALL  # numba knows no other way to say it
+    numba.config.CACHE_DIR = FOLDER  # numba knows no other way to say it
     try:
-        return decorator(True)(function)
+        return decorator(signature, cache=True)(function)
     except (RuntimeError, OSError):  # there is no such folder to write to
-        return decorator(False)(function)
+        return decorator(signature)(function)
     finally:
         numba.config.CACHE_DIR = before
 
 
-def task(function: Callable[[int], None]) -> int:
-    """Compile a function for `threads.share`; return its address."""
-    address: int = kept(lambda cache: numba.cfunc("void(int64)", cache=cache), function).address
-    return address
+def _entry(arguments: Any) -> None:
+    function(*arguments[0])  # noqa: F821
 
 
-def compiled(count: int) -> Callable[[Function], Function]:
-    """A function for Python to call, of so many 64-bit integers."""
-    signature = types.void(*[types.int64] * count)
+def task(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile what each thread does; return a call of it, by keywords, in PyTorch's threads.
 
-    def make(function: Function) -> Function:
-        found: Function = kept(lambda cache: numba.njit(signature, cache=cache), function)
-        return found
+    The function takes 64-bit integers. The first is the address of two, 0 before a call, with which
+    threads `take` parts and count themselves; a call gives the others, 0 where it leaves one out.
+    """
+    _, *names = inspect.signature(function).parameters
+    # As a closure of a compiled function, which has an identity of its own, it would not be kept.
+    entry = FunctionType(
+        _entry.__code__, {"__name__": function.__module__, "function": inline(function)}
+    )
+    entry.__qualname__ = function.__qualname__
+    signature = types.void(types.CPointer(types.UniTuple(types.int64, 1 + len(names))))
+    address = kept(numba.cfunc, signature, entry).address
 
-    return make
+    def run(**values: int) -> None:
+        arguments = [values.pop(name, 0) for name in names]
+        assert not values, f"{function.__name__} takes {names}, not {list(values)}"
+        threads.share(address, arguments)
+
+    return run
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of 64-bit integers for Python to call."""
+    count = len(inspect.signature(function).parameters)
+    found: Function = kept(numba.njit, types.void(*[types.int64] * count), function)
+    return found
 
 
 def inline(function: Function) -> Function:
-    """A function for compiled ones to call."""
+    """Make a function for compiled ones to call."""
     found: Function = numba.njit(nogil=True)(function)
     return found
 
 
-def kernel(
-    emit: Callable[..., Any], result: types.Type = types.void, *last: types.Type
-) -> Callable[..., Any]:
-    """A function for compiled ones to call, which is given as LLVM's instructions.
+def kernel(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function for compiled ones to call of one that gives LLVM's instructions.
 
-    Args:
-        emit: called once with LLVM's builder and the arguments, 64-bit integers.
-        result: the type of what it gives, if it gives anything.
-        last: the types of its last arguments, if they are others.
+    The latter is called once; its annotations are the types, `Long`, `Float` and None.
     """
-    shape = inspect.signature(emit)
-    count = len(shape.parameters) - 1 - len(last)
-    signature = result(*[types.int64] * count, *last)
+    *kinds, result = (KINDS[name] for name in emit.__annotations__.values())
+    signature = result(*kinds)
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        found = emit(builder, *args)
+        found = emit(*(Long(builder, one) if one.type == LONG else one for one in args))
         return context.get_dummy_value() if found is None else found
 
     def typed(context: Any, *args: Any) -> Any:
         return signature, code
 
+    shape = inspect.signature(emit)
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)
     typed.__name__ = emit.__name__
-    setattr(typed, "__signature__", shape)  # noqa: B010  which numba asks, and mypy doesn't know
+    # numba asks for it, and mypy doesn't know it.
+    setattr(typed, "__signature__", shape.replace(parameters=[first, *shape.parameters.values()]))  # noqa: B010
     found: Callable[..., Any] = intrinsic(typed)
     return found

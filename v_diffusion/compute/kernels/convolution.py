@@ -12,9 +12,9 @@ from __future__ import annotations
 from .compiler import inline, task
 from .primitives import float_at, long_at, put_float, put_long, put_moments, take
 from .product import COLUMNS, multiply
-from .threads import FIRST
-from .tiles import IN, OUT
-from .transforms import (
+from .tiles import (
+    IN,
+    OUT,
     tile_in,
     tile_in_gradient,
     tile_in_rectified,
@@ -25,168 +25,131 @@ from .transforms import (
 from .vectors import BYTES, LANES, SIZE
 
 PRODUCTS = IN * IN
-PIXELS = OUT * OUT
-# What is done to the pixels as they are read.
-PLAIN, RECTIFIED, GRADIENT = 0, 1, 2
-# The arguments' places.
-ARGUMENTS = (
-    "x weight output images height width channels filters tiles how away scale shift more bias "
-    "added moments zeros scratch scratch_bytes"
-).split()
-(
-    X,
-    WEIGHT,
-    OUTPUT,
-    IMAGES,
-    HEIGHT,
-    WIDTH,
-    CHANNELS,
-    FILTERS,
-    TILES,
-    HOW,
-    AWAY,
-    SCALE,
-    SHIFT,
-    MORE,
-    BIAS,
-    ADDED,
-    MOMENTS,
-    ZEROS,
-    SCRATCH,
-    SCRATCH_BYTES,
-) = range(FIRST, FIRST + len(ARGUMENTS))
 
 
 def scratch_bytes(tiles: int, channels: int, filters: int) -> int:
-    """What a thread needs for pieces of so many tiles."""
+    """Return what a thread needs for pieces of so many tiles."""
     numbers = PRODUCTS * tiles * (channels + filters) + filters + 3 * LANES
-    return numbers * BYTES + (PRODUCTS + PIXELS) * tiles * 8
+    return numbers * BYTES + PRODUCTS * 8
 
 
 @inline
-def read_addresses(
-    to: int, picture: int, y: int, x: int, height: int, width: int, channels: int, beyond: int
+def put_addresses(
+    to: int, picture: int, y: int, x: int, height: int, width: int, row: int, side: int, beyond: int
 ) -> None:
-    """Where the pixels of the tile at (y, x) and of its border are."""
-    for i in range(IN):
-        for j in range(IN):
-            row, column = y + i - 1, x + j - 1
+    """Write the addresses of a square's pixels at (y, x), and of those outside, `beyond`."""
+    for i in range(side):
+        for j in range(side):
             where = beyond
-            if 0 <= row < height and 0 <= column < width:
-                where = picture + BYTES * channels * (row * width + column)
-            put_long(to, i * IN + j, where)
-
-
-@inline
-def write_addresses(
-    to: int, picture: int, y: int, x: int, height: int, width: int, channels: int, beyond: int
-) -> None:
-    """Where the pixels of the tile at (y, x) go."""
-    for i in range(OUT):
-        for j in range(OUT):
-            where = beyond
-            if y + i < height and x + j < width:
-                where = picture + BYTES * channels * ((y + i) * width + x + j)
-            put_long(to, i * OUT + j, where)
+            if 0 <= y + i < height and 0 <= x + j < width:
+                where = picture + row * ((y + i) * width + x + j)
+            put_long(to + 8 * (i * side + j), where)
 
 
 @task
-def convolve(a: int) -> None:
-    slot = take(a + 8)
-    height, width = long_at(a, HEIGHT), long_at(a, WIDTH)
-    channels, filters = long_at(a, CHANNELS), long_at(a, FILTERS)
-    most, how, away, beyond = (
-        long_at(a, TILES),
-        long_at(a, HOW),
-        long_at(a, AWAY),
-        long_at(a, ZEROS),
-    )
+def convolve(
+    counts: int,
+    x: int,
+    weight: int,
+    output: int,
+    images: int,
+    height: int,
+    width: int,
+    channels: int,
+    filters: int,
+    tiles: int,
+    scale: int,
+    shift: int,
+    other: int,
+    more: int,
+    bias: int,
+    added: int,
+    moments: int,
+    zeros: int,
+    scratch: int,
+    scratch_size: int,
+) -> None:
+    """Convolve pictures x of so many channels, in pieces of so many tiles.
+
+    Args:
+        scale, shift: of a `rectified` that x goes through first, if there is one.
+        other, more: h and `more` of an `unrectified`, if it is one.
+        added: a picture to add, if there is one; else a bias is.
+        moments: where each part's go, if they are wanted.
+    """
     down, across = (height + OUT - 1) // OUT, (width + OUT - 1) // OUT
-    pieces = (down * across + most - 1) // most
-    transformed = long_at(a, SCRATCH) + slot * long_at(a, SCRATCH_BYTES)
-    products = transformed + BYTES * PRODUCTS * most * channels
-    dump = products + BYTES * PRODUCTS * most * filters
-    moments = dump + BYTES * filters
-    places = moments + 3 * SIZE
+    pieces = (down * across + tiles - 1) // tiles
+    row_in, row_out = BYTES * channels, BYTES * filters
+    stride, stride_out = tiles * row_in, tiles * row_out
+    transformed = scratch + take(counts + 8) * scratch_size
+    products = transformed + PRODUCTS * stride
+    dump = products + PRODUCTS * stride_out
+    sums = dump + row_out
+    places = sums + 3 * SIZE
     while True:
-        part = take(a)
-        if part >= pieces * long_at(a, IMAGES):
+        part = take(counts)
+        if part >= pieces * images:
             return
-        image, first = part // pieces, part % pieces * most
-        picture = long_at(a, X) + BYTES * image * height * width * channels
-        scale = long_at(a, SCALE) + BYTES * image * channels
-        shift = long_at(a, SHIFT) + BYTES * image * channels
-        more = long_at(a, MORE) + 3 * BYTES * image
-        tiles = min(most, down * across - first)
-        stride = BYTES * most * channels
-        for i in range(tiles):
-            y, x = (first + i) // across * OUT, (first + i) % across * OUT
-            read_addresses(places, picture, y, x, height, width, channels, beyond)
-            to = transformed + BYTES * i * channels
-            for channel in range(0, BYTES * channels, SIZE):
-                if how == PLAIN:
-                    tile_in(places, channel, to + channel, stride)
-                elif how == RECTIFIED:
-                    tile_in_rectified(places, channel, to + channel, stride, beyond, scale, shift)
+        image, first = part // pieces, part % pieces * tiles
+        picture = x + image * height * width * row_in
+        a, b, c = scale + image * row_in, shift + image * row_in, more + 3 * BYTES * image
+        last = min(first + tiles, down * across)
+        for tile in range(first, last):
+            top, left = tile // across * OUT - 1, tile % across * OUT - 1
+            put_addresses(places, picture, top, left, height, width, row_in, IN, zeros)
+            to = transformed + (tile - first) * row_in
+            for n in range(0, row_in, SIZE):
+                if not scale:
+                    tile_in(places, n, to + n, stride)
+                elif not other:
+                    tile_in_rectified(places, n, to + n, stride, zeros, a + n, b + n)
                 else:
-                    tile_in_gradient(
-                        places,
-                        channel,
-                        to + channel,
-                        stride,
-                        beyond,
-                        away,
-                        scale,
-                        shift,
-                        more,
-                    )
+                    tile_in_gradient(places, n, to + n, stride, zeros, other - x, a + n, b + n, c)
         for k in range(PRODUCTS):
             multiply(
                 transformed + k * stride,
-                long_at(a, WEIGHT) + BYTES * k * channels * filters,
-                products + BYTES * k * most * filters,
-                most,
+                weight + k * channels * row_out,
+                products + k * stride_out,
+                tiles,
                 channels,
                 filters,
-                beyond,
+                zeros,
             )
-        picture = long_at(a, OUTPUT) + BYTES * image * height * width * filters
-        stride = BYTES * most * filters
-        put_float(moments + 2 * SIZE, 0.0)
-        if long_at(a, MOMENTS):  # which are taken around the first number
-            y, x = first // across * OUT, first % across * OUT
-            write_addresses(places, picture, y, x, height, width, filters, dump)
-            tile_out(products, stride, places, 0, dump, long_at(a, BIAS), moments)
-            put_float(moments + 2 * SIZE, float_at(long_at(places, 0)))
+        picture = output + image * height * width * row_out
+        put_float(sums + 2 * SIZE, 0.0)
+        if moments:  # which are taken around the first number
+            top, left = first // across * OUT, first % across * OUT
+            put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
+            tile_out(products, stride_out, places, 0, dump, bias, sums)
+            put_float(sums + 2 * SIZE, float_at(long_at(places)))
         for i in range(2 * LANES):
-            put_float(moments + BYTES * i, 0.0)
+            put_float(sums + BYTES * i, 0.0)
         pixels = 0
-        for i in range(tiles):
-            y, x = (first + i) // across * OUT, (first + i) % across * OUT
-            write_addresses(places, picture, y, x, height, width, filters, dump)
-            pixels += min(OUT, height - y) * min(OUT, width - x)
-            of = products + BYTES * i * filters
-            for channel in range(0, BYTES * filters, SIZE):
-                if long_at(a, ADDED):
-                    tile_out_added(of + channel, stride, places, channel, dump, long_at(a, ADDED))
+        for tile in range(first, last):
+            top, left = tile // across * OUT, tile % across * OUT
+            put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
+            pixels += min(OUT, height - top) * min(OUT, width - left)
+            of = products + (tile - first) * row_out
+            for n in range(0, row_out, SIZE):
+                if added:
+                    tile_out_added(of + n, stride_out, places, n, dump, added - output)
                 else:
-                    tile_out(of + channel, stride, places, channel, dump, long_at(a, BIAS), moments)
-        if long_at(a, MOMENTS):
-            start, to = float_at(moments + 2 * SIZE), long_at(a, MOMENTS) + 3 * BYTES * part
-            put_moments(moments, start, pixels * filters, to)
+                    tile_out(of + n, stride_out, places, n, dump, bias + n, sums)
+        if moments:
+            start, to = float_at(sums + 2 * SIZE), moments + 3 * BYTES * part
+            put_moments(sums, start, pixels * filters, to)
 
 
 @task
-def pack(a: int) -> None:
-    """G g G^T of weights, [3, 3, CHANNELS, FILTERS], in the order that `multiply` takes them in."""
-    channels, filters = long_at(a, CHANNELS), long_at(a, FILTERS)
+def pack(counts: int, x: int, output: int, channels: int, filters: int) -> None:
+    """Write G g G^T of weights, [3, 3, channels, filters], in the order of `multiply`."""
     size = BYTES * channels * filters
     while True:
-        channel = take(a)
+        channel = take(counts)
         if channel >= channels:
             return
         for n in range(0, filters, LANES):
             block, lane = n // COLUMNS * COLUMNS, n % COLUMNS
-            weights = long_at(a, X) + BYTES * (channel * filters + n)
-            to = long_at(a, OUTPUT) + BYTES * (block * channels + channel * COLUMNS + lane)
+            weights = x + BYTES * (channel * filters + n)
+            to = output + BYTES * (block * channels + channel * COLUMNS + lane)
             weights_in(weights, size, to, size)

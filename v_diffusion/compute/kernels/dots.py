@@ -7,105 +7,104 @@ weights meets a row of pixels as dot products, which both are in order for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from llvmlite import ir
-from llvmlite.ir import IRBuilder as Builder
 from numba.core import cgutils
 
 from .compiler import kernel, task
-from .primitives import long_at, take
-from .threads import FIRST
-from .vectors import BYTES, FLOAT, INT, LANES, LONG, SIZE, Vector, load, pointer, variables, zero
+from .primitives import take
+from .vectors import BYTES, FLOAT, INT, LANES, LONG, SIZE, ZERO, Long, Vector, accumulate
 
 # Of a block: rows and filters. Their sums fill one vector.
-ROWS = 2
-FILTERS = LANES // ROWS
-# Of a piece of rows: so much of them stays in the cache while the filters pass.
-VECTORS = 36
-TAPS = 9
+PAIR = 2
+FILTERS = LANES // PAIR
+# Vectors of a piece of rows: so much of them stays in the cache while the filters pass.
+STRETCH = 36
+NEIGHBOURS = 9
 HALF = ir.VectorType(FLOAT, FILTERS)
 
 
-def merged(builder: Builder, a: ir.Value, b: ir.Value, width: int) -> ir.Value:
-    """Of groups of so many lanes the sums of each two neighbours, a's and b's in turn."""
+def shuffled(a: Vector, b: Vector, lanes: list[int]) -> ir.Value:
+    mask = ir.Constant(ir.VectorType(INT, len(lanes)), lanes)
+    return a.builder.shuffle_vector(a.value, b.value, mask)
+
+
+def merged(a: Vector, b: Vector, width: int) -> Vector:
+    """Return of groups of so many lanes the sums of each two neighbours, a's and b's in turn."""
     first = []
     for lane in range(LANES):
         group, rest = lane // (2 * width) * 2 * width, lane % (2 * width)
         first.append(group + rest if rest < width else LANES + group + rest - width)
-    mask = ir.VectorType(INT, LANES)
-    left = builder.shuffle_vector(a, b, ir.Constant(mask, first))
-    right = builder.shuffle_vector(a, b, ir.Constant(mask, [lane + width for lane in first]))
-    return builder.fadd(left, right)
+    left, right = shuffled(a, b, first), shuffled(a, b, [lane + width for lane in first])
+    return Vector(a.builder, a.builder.fadd(left, right))
 
 
-def sums_of(builder: Builder, vectors: list[ir.Value]) -> ir.Value:
-    """The sums over the lanes of as many vectors as one has lanes, in order."""
+def sums_of(vectors: list[Vector]) -> Vector:
+    """Return the sums over the lanes of as many vectors as one has lanes, in order."""
     width = 1
     while len(vectors) > 1:
-        pairs = zip(vectors[::2], vectors[1::2])
-        vectors = [merged(builder, a, b, width) for a, b in pairs]
+        vectors = [merged(a, b, width) for a, b in zip(vectors[::2], vectors[1::2])]
         width *= 2
     return vectors[0]
 
 
 @kernel
 def add_dots(
-    builder: Builder,
-    row: ir.Value,
-    other_row: ir.Value,
-    weights: ir.Value,
-    stride: ir.Value,
-    vectors: ir.Value,
-    out: ir.Value,
-    other_out: ir.Value,
+    row: Long,
+    other_row: Long,
+    weights: Long,
+    stride: Long,
+    vectors: Long,
+    out: Long,
+    other_out: Long,
 ) -> None:
-    """Adds the dot products of two rows with FILTERS rows of weights to numbers at two addresses.
+    """Add the dot products of two rows with FILTERS rows of weights to numbers at two addresses.
 
     Args:
         stride: from row to row of the weights, in bytes.
         vectors: of each row.
     """
-    sums = variables(builder, [zero(builder)] * LANES)
-    starts = [builder.add(weights, builder.mul(stride, LONG(i))) for i in range(FILTERS)]
-    with cgutils.for_range(builder, vectors, intp=LONG) as loop:
-        across = builder.mul(loop.index, LONG(SIZE))
-        pixels = [load(builder, start, across) for start in (row, other_row)]
-        for i, start in enumerate(starts):
-            factor = load(builder, start, across)
-            for j, pixel in enumerate(pixels):
-                slot = sums[j * FILTERS + i]
-                total = Vector(builder, builder.load(slot)) + pixel * factor
-                builder.store(total.value, slot)
-    found = sums_of(builder, [builder.load(slot) for slot in sums])
+    starts = [weights + stride * i for i in range(FILTERS)]
+
+    def terms(k: Long) -> Iterator[Vector]:
+        pixels = [(start + k * SIZE).load() for start in (row, other_row)]
+        for start in starts:
+            factor = (start + k * SIZE).load()
+            yield from (pixel * factor for pixel in pixels)
+
+    sums = accumulate(vectors, [Vector(row.builder, ZERO)] * LANES, terms)
+    found = sums_of([one for j in range(PAIR) for one in sums[j::PAIR]])
     for j, to in enumerate((out, other_out)):
-        lanes = [j * FILTERS + i for i in range(FILTERS)]
-        mask = ir.Constant(ir.VectorType(INT, FILTERS), lanes)
-        part = builder.shuffle_vector(found, found, mask)
-        place = pointer(builder, to, 0, HALF)
+        part = shuffled(found, found, [j * FILTERS + i for i in range(FILTERS)])
+        place, builder = to.pointer(HALF), to.builder
         builder.store(builder.fadd(builder.load(place, align=BYTES), part), place, align=BYTES)
 
 
-ARGUMENTS = "x weight output rows inner columns chunk dump".split()
-X, WEIGHT, OUTPUT, NUMBER, INNER, COUNT, CHUNK, DUMP = range(FIRST, FIRST + len(ARGUMENTS))
-
-
 @task
-def dots(a: int) -> None:
-    """Adds to the output, [rows, columns], which each thread has some columns of."""
-    slot = take(a + 8)
-    rows, inner, columns = long_at(a, NUMBER), long_at(a, INNER), long_at(a, COUNT)
-    chunk = long_at(a, CHUNK)
-    x, weight, output = long_at(a, X), long_at(a, WEIGHT), long_at(a, OUTPUT)
-    dump = long_at(a, DUMP) + slot * SIZE
+def dots(
+    counts: int,
+    x: int,
+    weight: int,
+    output: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    chunk: int,
+    dump: int,
+) -> None:
+    """Add x weight^T to the output, [rows, columns], in chunks of columns."""
+    dump += take(counts + 8) * SIZE
     while True:
-        first = take(a) * chunk
+        first = take(counts) * chunk
         if first >= columns:
             return
         last = min(first + chunk, columns)
-        for start in range(0, inner, VECTORS * LANES):
-            vectors = min(VECTORS, (inner - start) // LANES)
+        for start in range(0, inner, STRETCH * LANES):
+            vectors = min(STRETCH, (inner - start) // LANES)
             for column in range(first, last, FILTERS):
                 of = weight + BYTES * (column * inner + start)
-                for row in range(0, rows, ROWS):
+                for row in range(0, rows, PAIR):
                     at = x + BYTES * (row * inner + start)
                     to = output + BYTES * (row * columns + column)
                     if row + 1 < rows:
@@ -116,37 +115,35 @@ def dots(a: int) -> None:
 
 
 @kernel
-def spread_out(builder: Builder, x: ir.Value, to: ir.Value, count: ir.Value) -> None:
-    """Numbers in a row to every TAPS-th place of another. Of an address of 0 they are zeros."""
-    there = builder.icmp_signed("!=", x, LONG(0))
-    with cgutils.for_range(builder, count, intp=LONG) as loop:
-        place = pointer(builder, to, builder.mul(loop.index, LONG(TAPS * BYTES)), FLOAT)
+def spread_out(x: Long, to: Long, count: Long) -> None:
+    """Numbers in a row to every ninth place of another. Of an address of 0 they are zeros."""
+    builder = x.builder
+    there = builder.icmp_signed("!=", x.value, LONG(0))
+    with cgutils.for_range(builder, count.value, intp=LONG) as loop:
+        i = Long(builder, loop.index)
+        place = (to + i * (NEIGHBOURS * BYTES)).pointer(FLOAT)
         with builder.if_else(there) as (here, beyond):
             with here:
-                at = pointer(builder, x, builder.mul(loop.index, LONG(BYTES)), FLOAT)
-                builder.store(builder.load(at), place)
+                builder.store((x + i * BYTES).number(), place)
             with beyond:
                 builder.store(FLOAT(0.0), place)
 
 
-AROUND = "x output images height width channels".split()
-PICTURE, PATCHES, IMAGES, HEIGHT, WIDTH, CHANNELS = range(FIRST, FIRST + len(AROUND))
-
-
 @task
-def around(a: int) -> None:
-    """The 3x3 pixels around each, as a row: [pixels, channels, 3, 3]."""
-    height, width, channels = long_at(a, HEIGHT), long_at(a, WIDTH), long_at(a, CHANNELS)
+def around(
+    counts: int, x: int, output: int, images: int, height: int, width: int, channels: int
+) -> None:
+    """Write the 3x3 pixels around each as a row: [pixels, channels, 3, 3]."""
     area = height * width
     while True:
-        pixel = take(a)
-        if pixel >= long_at(a, IMAGES) * area:
+        pixel = take(counts)
+        if pixel >= images * area:
             return
-        picture = long_at(a, PICTURE) + BYTES * (pixel // area) * area * channels
-        to = long_at(a, PATCHES) + BYTES * pixel * TAPS * channels
-        y, x = pixel % area // width, pixel % width
-        for i in range(TAPS):
-            row, column = y + i // 3 - 1, x + i % 3 - 1
+        picture = x + BYTES * (pixel // area) * area * channels
+        to = output + BYTES * pixel * NEIGHBOURS * channels
+        top, left = pixel % area // width - 1, pixel % width - 1
+        for i in range(NEIGHBOURS):
+            row, column = top + i // 3, left + i % 3
             inside = 0 <= row < height and 0 <= column < width
             at = picture + BYTES * channels * (row * width + column) if inside else 0
             spread_out(at, to + BYTES * i, channels)

@@ -11,31 +11,31 @@ EPSILON = 1e-5  # that group_norm adds to the variance
 
 @inline
 def number(sums: int, part: int, which: int) -> float:
-    """One of the three numbers of a part."""
+    """Return one of the three numbers of a part."""
     return float_at(sums + BYTES * (3 * part + which))
 
 
-@compiled(9)
+@compiled
 def modulation(
     found: int,
     parts: int,
     images: int,
     channels: int,
-    modulations: int,
+    given: int,
     rows: int,
     a: int,
     b: int,
-    moments: int,
+    to: int,
 ) -> None:
-    """a and b with a h + b = (1 + scale) normalised h + shift.
+    """Write a and b with a h + b = (1 + scale) normalised h + shift.
 
     Args:
         found: of each of an image's parts, the count of numbers of h, their mean, and the sum of
             squares around that.
-        modulations: [rows, 2, channels], scale and shift of each channel; of one row or of as many
+        given: [rows, 2, channels], scale and shift of each channel; of one row or of as many
             as there are images.
         a, b: [images, channels].
-        moments: [images, 2], where the mean and 1 over the standard deviation go.
+        to: [images, 2], where the mean and 1 over the standard deviation go.
     """
     for image in range(images):
         count, total, squares = 0.0, 0.0, 0.0
@@ -47,21 +47,21 @@ def modulation(
             away = number(found, part, 1) - mean
             squares += number(found, part, 2) + number(found, part, 0) * away * away
         over = 1 / (squares / count + EPSILON) ** 0.5
-        row = modulations + 2 * BYTES * channels * (image % rows)
+        row = given + 2 * BYTES * channels * (image % rows)
         for channel in range(channels):
             at, scale = BYTES * (image * channels + channel), row + BYTES * channel
             factor = (1 + float_at(scale)) * over
             put_float(a + at, factor)
             put_float(b + at, float_at(scale + BYTES * channels) - mean * factor)
-        put_float(moments + 2 * BYTES * image, mean)
-        put_float(moments + 2 * BYTES * image + BYTES, over)
+        put_float(to + 2 * BYTES * image, mean)
+        put_float(to + 2 * BYTES * image + BYTES, over)
 
 
-@compiled(6)
+@compiled
 def normalisation_gradient(
     sums: int, parts: int, images: int, count: int, moments: int, more: int
 ) -> None:
-    """What the gradient to h has through its mean and its standard deviation.
+    """Write what the gradient to h has through its mean and its standard deviation.
 
     Args:
         sums: of the gradient past these, d, and of d (h - mean), of each of an image's parts.

@@ -6,136 +6,98 @@ same.
 
 from __future__ import annotations
 
-from llvmlite import ir
-from llvmlite.ir import IRBuilder as Builder
-
 from .compiler import kernel, task
-from .primitives import float_at, long_at, put_float, put_moments, sum_of, take
-from .rectifier import rectified, unrectified
-from .threads import FIRST
-from .vectors import BYTES, SIZE, Vector, load, spread, store
+from .primitives import float_at, put_float, put_moments, sum_of, take
+from .vectors import BYTES, SIZE, Long, Vector, rectified, unrectified
 
 PIXELS = 256  # of a part, at most
 # What is done.
 RECTIFY, RECTIFY_AND_ADD, MEASURE, SUM_GRADIENT, UNRECTIFY = range(5)
-ARGUMENTS = "how x other output images pixels channels scale shift more sums".split()
-HOW, X, OTHER, OUTPUT, IMAGES, AREA, CHANNELS, SCALE, SHIFT, MORE, SUMS = range(
-    FIRST, FIRST + len(ARGUMENTS)
-)
-
-
-def add_to(builder: Builder, sums: ir.Value, first: Vector, second: Vector) -> None:
-    """Adds to the two vectors at an address."""
-    store(builder, load(builder, sums) + first, sums)
-    store(builder, load(builder, sums, SIZE) + second, sums, SIZE)
 
 
 @kernel
-def rectify_one(
-    builder: Builder,
-    h: ir.Value,
-    out: ir.Value,
-    channel: ir.Value,
-    scale: ir.Value,
-    shift: ir.Value,
-) -> None:
-    """out = relu(scale h + shift), of one vector."""
-    store(builder, rectified(builder, channel, scale, shift)(load(builder, h)), out)
+def rectify(h: Long, out: Long, scale: Long, shift: Long) -> None:
+    out.store(rectified(scale, shift)(h.load()))
 
 
 @kernel
-def add_one(
-    builder: Builder,
-    h: ir.Value,
-    other: ir.Value,
-    out: ir.Value,
-    channel: ir.Value,
-    scale: ir.Value,
-    shift: ir.Value,
-) -> None:
-    """out = relu(scale h + shift) + other, of one vector."""
-    through = rectified(builder, channel, scale, shift)(load(builder, h))
-    store(builder, through + load(builder, other), out)
+def rectify_and_add(h: Long, other: Long, out: Long, scale: Long, shift: Long) -> None:
+    out.store(rectified(scale, shift)(h.load()) + other.load())
 
 
 @kernel
-def measure_one(builder: Builder, h: ir.Value, first: ir.Value, sums: ir.Value) -> None:
-    """Adds h, less the number at the address `first`, and the square of that to two vectors."""
-    seen = load(builder, h) - spread(builder, first)
-    add_to(builder, sums, seen, seen * seen)
+def unrectify(g: Long, h: Long, out: Long, scale: Long, shift: Long, more: Long) -> None:
+    out.store(unrectified(scale, shift, more)(g.load(), h.load()))
+
+
+def add_to(sums: Long, first: Vector, second: Vector) -> None:
+    """Add to the two vectors at an address."""
+    for place, vector in ((sums, first), (sums + SIZE, second)):
+        place.store(place.load() + vector)
 
 
 @kernel
-def unrectify_one(
-    builder: Builder,
-    g: ir.Value,
-    h: ir.Value,
-    out: ir.Value,
-    channel: ir.Value,
-    scale: ir.Value,
-    shift: ir.Value,
-    more: ir.Value,
-) -> None:
-    """out = the gradient to h, given that to what comes out, g; of one vector."""
-    coefficients = [scale, shift, more]
-    back = unrectified(builder, channel, *coefficients)
-    store(builder, back(load(builder, g), load(builder, h)), out)
+def measure(h: Long, first: Long, sums: Long) -> None:
+    """Add h, less the number at the address `first`, and the square of that."""
+    seen = h.load() - first.spread()
+    add_to(sums, seen, seen * seen)
 
 
 @kernel
-def sum_one(
-    builder: Builder,
-    g: ir.Value,
-    h: ir.Value,
-    sums: ir.Value,
-    channel: ir.Value,
-    scale: ir.Value,
-    shift: ir.Value,
-    more: ir.Value,
-) -> None:
-    """Adds the gradient to h, and that times h less its mean, to two vectors."""
-    coefficients = [scale, shift, more]
-    seen = load(builder, h)
-    found = unrectified(builder, channel, *coefficients)(load(builder, g), seen)
-    add_to(builder, sums, found, found * (seen - spread(builder, more, 2 * BYTES)))
+def sum_gradient(g: Long, h: Long, sums: Long, scale: Long, shift: Long, more: Long) -> None:
+    """Add the gradient to h, and that times h less its mean."""
+    seen = h.load()
+    found = unrectified(scale, shift, more)(g.load(), seen)
+    add_to(sums, found, found * (seen - (more + 2 * BYTES).spread()))
 
 
 @task
-def each_pixel(a: int) -> None:
-    how, channels, area = long_at(a, HOW), long_at(a, CHANNELS), long_at(a, AREA)
+def each_pixel(
+    counts: int,
+    how: int,
+    x: int,
+    other: int,
+    output: int,
+    images: int,
+    area: int,
+    channels: int,
+    scale: int,
+    shift: int,
+    more: int,
+    sums: int,
+) -> None:
+    """Do one of the above to pictures x of so many pixels.
+
+    Args:
+        sums: two vectors of each part, and behind those of all parts three numbers of each.
+    """
     parts = (area + PIXELS - 1) // PIXELS
     row = BYTES * channels
-    sums = long_at(a, SUMS)
     while True:
-        part = take(a)
-        if part >= parts * long_at(a, IMAGES):
+        part = take(counts)
+        if part >= parts * images:
             return
         image, first = part // parts, part % parts * PIXELS
         start = (image * area + first) * row
         pixels = min(PIXELS, area - first)
-        scale, shift = long_at(a, SCALE) + image * row, long_at(a, SHIFT) + image * row
-        more = long_at(a, MORE) + 3 * BYTES * image
-        # Its two vectors, and behind all of those its three numbers.
+        a, b, c = scale + image * row, shift + image * row, more + 3 * BYTES * image
         vectors = sums + 2 * SIZE * part
         for i in range(pixels):
-            for channel in range(0, row, SIZE):
-                at = start + i * row + channel
-                x = long_at(a, X) + at
-                other, output = long_at(a, OTHER) + at, long_at(a, OUTPUT) + at
+            for n in range(0, row, SIZE):
+                at = start + i * row + n
                 if how == RECTIFY:
-                    rectify_one(x, output, channel, scale, shift)
+                    rectify(x + at, output + at, a + n, b + n)
                 elif how == RECTIFY_AND_ADD:
-                    add_one(x, other, output, channel, scale, shift)
+                    rectify_and_add(x + at, other + at, output + at, a + n, b + n)
                 elif how == MEASURE:
-                    measure_one(x, long_at(a, X) + start, vectors)
+                    measure(x + at, x + start, vectors)
                 elif how == SUM_GRADIENT:
-                    sum_one(x, other, vectors, channel, scale, shift, more)
+                    sum_gradient(x + at, other + at, vectors, a + n, b + n, c)
                 else:
-                    unrectify_one(x, other, output, channel, scale, shift, more)
-        if sums:
-            to = sums + 2 * SIZE * parts * long_at(a, IMAGES) + 3 * BYTES * part
-            if how == MEASURE:
-                put_moments(vectors, float_at(long_at(a, X) + start), pixels * channels, to)
-            else:
-                put_float(to, sum_of(vectors))
-                put_float(to + BYTES, sum_of(vectors + SIZE))
+                    unrectify(x + at, other + at, output + at, a + n, b + n, c)
+        to = sums + 2 * SIZE * parts * images + 3 * BYTES * part
+        if how == MEASURE:
+            put_moments(vectors, float_at(x + start), pixels * channels, to)
+        elif how == SUM_GRADIENT:
+            put_float(to, sum_of(vectors))
+            put_float(to + BYTES, sum_of(vectors + SIZE))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-from numba.core import cgutils
+from collections.abc import Iterator
 
 from .compiler import inline, kernel, task
-from .primitives import long_at, take
-from .threads import FIRST
-from .vectors import BYTES, LANES, LONG, Vector, load, spread, store, variables
+from .primitives import take
+from .vectors import BYTES, LANES, SIZE, Long, Vector, accumulate
 
 # Of a block: vectors of columns, and rows. What its sums take of the registers leaves enough for
 # the factors: an AVX-512 or NEON processor has 32, the others 16.
@@ -19,48 +17,29 @@ COLUMNS = VECTORS * LANES
 
 @kernel
 def multiply_block(
-    builder: ir.IRBuilder,
-    a: ir.Value,
-    a_stride: ir.Value,
-    b: ir.Value,
-    out: ir.Value,
-    out_stride: ir.Value,
-    inner: ir.Value,
-    base: ir.Value,
+    a: Long, a_stride: Long, b: Long, out: Long, out_stride: Long, inner: Long, base: Long
 ) -> None:
-    """out = a b + base of [ROWS, inner] and [inner, COLUMNS], the latter in one piece.
+    """Write a b + base of [ROWS, inner], [inner, COLUMNS] in one piece, and a row.
 
     Args:
-        a_stride, out_stride: from row to row, in numbers.
-        base: the address of a row.
+        a_stride, out_stride: from row to row, in bytes.
     """
-    row_of_all = [load(builder, base, BYTES * LANES * v) for v in range(VECTORS)]
-    sums = variables(builder, row_of_all * ROWS)
+    rows = [a + a_stride * i for i in range(ROWS)]
 
-    def row(start: ir.Value, stride: ir.Value, i: int) -> ir.Value:
-        return builder.add(start, builder.mul(stride, LONG(i * BYTES)))
+    def terms(k: Long) -> Iterator[Vector]:
+        factors = [(b + k * (BYTES * COLUMNS) + SIZE * v).load() for v in range(VECTORS)]
+        for row in rows:
+            number = (row + k * BYTES).spread()
+            yield from (number * factor for factor in factors)
 
-    rows = [row(a, a_stride, i) for i in range(ROWS)]
-    with cgutils.for_range(builder, inner, intp=LONG) as loop:
-        across = builder.mul(loop.index, LONG(BYTES))
-        down = builder.mul(loop.index, LONG(BYTES * COLUMNS))
-        factors = [load(builder, builder.add(b, down), BYTES * LANES * v) for v in range(VECTORS)]
-        for i in range(ROWS):
-            number = spread(builder, rows[i], across)
-            for v, factor in enumerate(factors):
-                slot = sums[i * VECTORS + v]
-                so_far = Vector(builder, builder.load(slot))
-                builder.store((so_far + number * factor).value, slot)
-    for i in range(ROWS):
-        start = row(out, out_stride, i)
-        for v in range(VECTORS):
-            total = Vector(builder, builder.load(sums[i * VECTORS + v]))
-            store(builder, total, start, BYTES * LANES * v)
+    at_first = [(base + SIZE * v).load() for v in range(VECTORS)]
+    for i, total in enumerate(accumulate(inner, at_first * ROWS, terms)):
+        (out + out_stride * (i // VECTORS) + SIZE * (i % VECTORS)).store(total)
 
 
 @inline
 def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base: int) -> None:
-    """out = a b + base of [rows, inner], [inner, columns] and a row.
+    """Write a b + base of [rows, inner], [inner, columns] and a row.
 
     Args:
         b: columns after columns, COLUMNS of them in one piece.
@@ -71,27 +50,30 @@ def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base
         for m in range(0, rows, ROWS):
             multiply_block(
                 a + BYTES * m * inner,
-                inner,
+                BYTES * inner,
                 b + BYTES * n * inner,
                 out + BYTES * (m * columns + n),
-                columns,
+                BYTES * columns,
                 inner,
                 base + BYTES * n,
             )
 
 
-ARGUMENTS = "x weight output rows inner columns base chunk".split()
-X, WEIGHT, OUTPUT, NUMBER, INNER, COUNT, BASE, CHUNK = range(FIRST, FIRST + len(ARGUMENTS))
-
-
 @task
-def matmul(a: int) -> None:
-    """What each thread does of a product of ROWS rows or more."""
-    rows, inner, columns = long_at(a, NUMBER), long_at(a, INNER), long_at(a, COUNT)
-    chunk, base, weight = long_at(a, CHUNK), long_at(a, BASE), long_at(a, WEIGHT)
-    x, output = long_at(a, X), long_at(a, OUTPUT)
+def matmul(
+    counts: int,
+    x: int,
+    weight: int,
+    output: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    base: int,
+    chunk: int,
+) -> None:
+    """Write x weight + base, [rows, columns] of ROWS rows or more, in chunks of rows."""
     while True:
-        first = take(a) * chunk
+        first = take(counts) * chunk
         if first >= rows:
             return
         whole = min(chunk, rows - first) // ROWS * ROWS

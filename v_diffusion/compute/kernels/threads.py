@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-FIRST = 2  # the place of a task's first argument, behind what its threads count with
 RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b[^/]*\.so[^/]*$")
 
 
@@ -43,19 +42,14 @@ def runtime() -> Callable[..., Any] | None:
     return found
 
 
-def share(task: int, numbers: Sequence[int], threads: int) -> None:
-    """Run a compiled task in so many threads at once.
+def share(task: int, arguments: Sequence[int]) -> None:
+    """Run a compiled task, given by its address, in as many threads as PyTorch has.
 
-    Args:
-        task: its address. It is given that of an array of the numbers as 64-bit integers.
-        numbers: two zeros, with which the threads count their parts and themselves, and then the
-            task's arguments.
+    It is given the address of an array of 64-bit integers: that of two zeros, and its arguments.
     """
     parallel = runtime()
     assert parallel is not None
-    arguments = np.array(numbers, np.int64)
-    parallel(task, arguments.ctypes.data, threads, 0)
-
-
-def count() -> int:
-    return torch.get_num_threads()
+    numbers = np.array([0, *arguments, 0, 0], np.int64)
+    start = numbers.ctypes.data
+    numbers[0] = start + 8 * (1 + len(arguments))
+    parallel(task, start, torch.get_num_threads(), 0)

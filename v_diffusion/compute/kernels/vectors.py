@@ -7,7 +7,8 @@ and gives LLVM's instructions for numbers of this many lanes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,7 +20,7 @@ BYTES = 4  # of a number
 
 
 def lanes() -> int:
-    """The fp32 numbers of this processor's vectors."""
+    """Return the count of fp32 numbers in this processor's vectors."""
     features = llvm.get_host_cpu_features()
     return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
 
@@ -27,88 +28,121 @@ def lanes() -> int:
 LANES = lanes()
 VECTOR = ir.VectorType(FLOAT, LANES)
 SIZE = BYTES * LANES  # of a vector
+ZERO = ir.Constant(VECTOR, [0.0] * LANES)
+Float = ir.Value
 
 
+@dataclass(frozen=True)
 class Vector:
     """A vector of a kernel that is being compiled, with arithmetic."""
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
-        self.builder, self.value = builder, value
+    builder: ir.IRBuilder
+    value: ir.Value
 
-    def _of(self, other: Vector | float) -> ir.Value:
-        if isinstance(other, Vector):
-            return other.value
-        return ir.Constant(VECTOR, [float(other)] * LANES)
+    def _with(self, operation: Callable[..., ir.Value], other: Vector | float) -> Vector:
+        if not isinstance(other, Vector):
+            other = Vector(self.builder, ir.Constant(VECTOR, [float(other)] * LANES))
+        # With "contract" a product and a sum may become one instruction.
+        return Vector(self.builder, operation(self.value, other.value, flags=("contract",)))
 
-    # With "contract" a product and a sum may become one instruction.
     def __add__(self, other: Vector | float) -> Vector:
-        sum_ = self.builder.fadd(self.value, self._of(other), flags=("contract",))
-        return Vector(self.builder, sum_)
+        return self._with(self.builder.fadd, other)
 
     def __sub__(self, other: Vector | float) -> Vector:
-        difference = self.builder.fsub(self.value, self._of(other), flags=("contract",))
-        return Vector(self.builder, difference)
+        return self._with(self.builder.fsub, other)
 
     def __mul__(self, other: Vector | float) -> Vector:
-        product = self.builder.fmul(self.value, self._of(other), flags=("contract",))
-        return Vector(self.builder, product)
+        return self._with(self.builder.fmul, other)
 
     __radd__, __rmul__ = __add__, __mul__
 
     def where(self, condition: ir.Value) -> Vector:
-        """This where a condition holds, 0 elsewhere."""
-        value = self.builder.select(condition, self.value, ir.Constant(VECTOR, [0.0] * LANES))
-        return Vector(self.builder, value)
+        """Return this where a condition holds, 0 elsewhere."""
+        return Vector(self.builder, self.builder.select(condition, self.value, ZERO))
 
-    def positive(self) -> ir.Value:
-        """Where it is above 0."""
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
-        return self.builder.fcmp_ordered(">", self.value, zero)
+    def is_positive(self) -> ir.Value:
+        return self.builder.fcmp_ordered(">", self.value, ZERO)
 
     def relu(self) -> Vector:
-        """max(this, 0); what is not a number stays so."""
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
-        below = self.builder.fcmp_ordered("<", self.value, zero)
-        return Vector(self.builder, self.builder.select(below, zero, self.value))
+        """Return max(this, 0); what is not a number stays so."""
+        below = self.builder.fcmp_ordered("<", self.value, ZERO)
+        return Vector(self.builder, self.builder.select(below, ZERO, self.value))
 
 
-def zero(builder: ir.IRBuilder) -> Vector:
-    return Vector(builder, ir.Constant(VECTOR, [0.0] * LANES))
+@dataclass(frozen=True)
+class Long:
+    """A 64-bit integer of a kernel that is being compiled, and what lies there as an address."""
+
+    builder: ir.IRBuilder
+    value: ir.Value
+
+    def _with(self, operation: Callable[..., ir.Value], other: Long | int) -> Long:
+        value = LONG(other) if isinstance(other, int) else other.value
+        return Long(self.builder, operation(self.value, value))
+
+    def __add__(self, other: Long | int) -> Long:
+        return self._with(self.builder.add, other)
+
+    def __mul__(self, other: Long | int) -> Long:
+        return self._with(self.builder.mul, other)
+
+    def is_not(self, other: Long) -> ir.Value:
+        return self.builder.icmp_signed("!=", self.value, other.value)
+
+    def pointer(self, kind: ir.Type) -> Any:
+        return self.builder.inttoptr(self.value, kind.as_pointer())
+
+    def number(self, kind: ir.Type = FLOAT) -> ir.Value:
+        return self.builder.load(self.pointer(kind))
+
+    def long(self) -> Long:
+        return Long(self.builder, self.number(LONG))
+
+    def load(self) -> Vector:
+        return Vector(self.builder, self.builder.load(self.pointer(VECTOR), align=BYTES))
+
+    def store(self, vector: Vector) -> None:
+        self.builder.store(vector.value, self.pointer(VECTOR), align=BYTES)
+
+    def spread(self) -> Vector:
+        """Return one number in all lanes."""
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        one = self.builder.insert_element(undefined, self.number(), INT(0))
+        everywhere = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
+        return Vector(self.builder, self.builder.shuffle_vector(one, one, everywhere))
 
 
-def pointer(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value | int, to: ir.Type) -> Any:
-    """An address and an offset in bytes as a pointer."""
-    if isinstance(offset, int):
-        offset = ir.Constant(LONG, offset)
-    return builder.inttoptr(builder.add(address, offset), to.as_pointer())
+def accumulate(
+    count: Long, at_first: Sequence[Vector], terms: Callable[[Long], Iterable[Vector]]
+) -> list[Vector]:
+    """Return sums over a loop, which LLVM keeps in registers.
 
-
-def load(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value | int = 0) -> Vector:
-    return Vector(builder, builder.load(pointer(builder, address, offset, VECTOR), align=BYTES))
-
-
-def store(
-    builder: ir.IRBuilder, vector: Vector, address: ir.Value, offset: ir.Value | int = 0
-) -> None:
-    builder.store(vector.value, pointer(builder, address, offset, VECTOR), align=BYTES)
-
-
-def spread(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value | int = 0) -> Vector:
-    """One number at an address, in all lanes."""
-    number = builder.load(pointer(builder, address, offset, FLOAT))
-    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, INT(0))
-    everywhere = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
-    return Vector(builder, builder.shuffle_vector(one, one, everywhere))
-
-
-def load_long(builder: ir.IRBuilder, address: ir.Value, index: int) -> ir.Value:
-    """The 64-bit integer of an index in an array of such."""
-    return builder.load(pointer(builder, address, 8 * index, LONG))
-
-
-def variables(builder: ir.IRBuilder, at_first: Sequence[Vector]) -> Sequence[ir.Value]:
-    """Vectors that a loop changes; LLVM keeps them in registers."""
+    Args:
+        terms: gives what is added to each in a turn.
+    """
+    builder = count.builder
     slots = [cgutils.alloca_once(builder, VECTOR) for _ in at_first]
     for slot, vector in zip(slots, at_first):
         builder.store(vector.value, slot)
-    return slots
+    with cgutils.for_range(builder, count.value, intp=LONG) as loop:
+        for slot, term in zip(slots, terms(Long(builder, loop.index))):
+            builder.store((Vector(builder, builder.load(slot)) + term).value, slot)
+    return [Vector(builder, builder.load(slot)) for slot in slots]
+
+
+def rectified(scale: Long, shift: Long) -> Callable[[Vector], Vector]:
+    """Return relu(scale h + shift) as a function of h; normalisation and modulation are in it."""
+    a, b = scale.load(), shift.load()
+    return lambda h: (h * a + b).relu()
+
+
+def unrectified(scale: Long, shift: Long, more: Long) -> Callable[[Vector, Vector], Vector]:
+    """Return the gradient to h as a function of g, that to `rectified`, and h.
+
+    Args:
+        more: what h has beside through its normalisation: a number to add, and behind it another to
+            add for each unit of h.
+    """
+    a, b = scale.load(), shift.load()
+    base, slope = more.spread(), (more + BYTES).spread()
+    return lambda g, h: (g * a).where((h * a + b).is_positive()) + base + slope * h
