@@ -65,8 +65,9 @@ def step_to(
         return pred * there.alpha + eps * there.sigma
     noise_ratio, signal_ratio = there.sigma**2 / here.sigma**2, here.alpha**2 / there.alpha**2
     # The share of the noise that is fresh: all of DDPM's at eta 1, none at eta 0.
-    fresh_sigma = eta * noise_ratio.sqrt() * (1 - signal_ratio).sqrt()
-    kept_sigma = (there.sigma**2 - fresh_sigma**2).sqrt()
+    fresh_sigma = eta * noise_ratio.sqrt() * (1 - signal_ratio).clamp_min(0).sqrt()
+    # With thousands of steps rounding can take both differences a little below 0.
+    kept_sigma = (there.sigma**2 - fresh_sigma**2).clamp_min(0).sqrt()
     return pred * there.alpha + eps * kept_sigma + noise_sampler(x) * fresh_sigma
 
 

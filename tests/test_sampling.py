@@ -154,3 +154,24 @@ def test_the_way_to_noise_is_the_originals(later, name, batch, n):
         sampler = getattr(sampling, f"{name}_sample")
         out = sampler(model, x, steps, extra_args, is_reverse=True)
     assert_later(out, later[f"reverse/{name}/{batch}/{n}"])
+
+
+@pytest.mark.parametrize("n", [8_467, 20_000])
+def test_ddpm_of_very_many_steps_stays_finite(n):
+    """Pictures of one number, Gaussian with a standard deviation of 0.5, as in fp64."""
+
+    def model(x, t):
+        alpha, sigma = (a[:, None, None, None] for a in utils.t_to_alpha_sigma(t))
+        pred = alpha * 0.25 * x / (0.25 * alpha**2 + sigma**2)
+        return (alpha * x - pred) / sigma
+
+    def run(dtype: torch.dtype) -> torch.Tensor:
+        stream = torch.Generator().manual_seed(0)
+        x = torch.randn(64, 1, 1, 1, generator=stream, dtype=torch.float64).to(dtype)
+        steps = utils.get_spliced_ddpm_cosine_schedule(torch.linspace(1, 0, n + 1)[:-1]).to(dtype)
+        fresh = lambda x: torch.randn(x.shape, generator=stream, dtype=torch.float64).to(x.dtype)  # noqa: E731
+        return sampling.sample(model, x, steps, 1.0, {}, noise_sampler=fresh, disable=True)
+
+    single, double = run(torch.float32), run(torch.float64)
+    assert single.isfinite().all()
+    torch.testing.assert_close(single.double(), double, atol=0.02, rtol=0)
