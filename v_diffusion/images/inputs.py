@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ from PIL.Image import Image
 
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
-from ..shell.paths import local
 from .decode import PictureError, open_picture
 
 IMAGE_PROMPT = "image prompt"
@@ -32,10 +30,7 @@ class Inputs(NamedTuple):
 
 
 def open_input(kind: str, path: str) -> Input:
-    """Open a picture.
-
-    Args:
-        kind: what messages call it.
+    """Open a picture, which messages call its kind.
 
     Raises:
         UserError: it can't be opened or isn't a picture.
@@ -44,8 +39,8 @@ def open_input(kind: str, path: str) -> Input:
     try:
         return Input(path, *open_picture(path))
     except PictureError as error:
-        is_name = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
-        hint = "" if is_name or kind != IMAGE_PROMPT else "; text prompts go before --images"
+        is_text = kind == IMAGE_PROMPT and not re.search(r"[/\\]|\.\w{1,5}$", path)
+        hint = "; text prompts go before --images" if is_text else ""
         # A network that fails may work the next time; a wrong name will not.
         failure = RunError if error.again else UserError
         raise failure(f"{kind} {error}{hint}") from None
