@@ -27,8 +27,7 @@ from v_diffusion.images import contact_sheet as grid
 from v_diffusion.images.names import preview_of
 from v_diffusion.run.preview import Preview
 from v_diffusion.run.progress import Progress
-from v_diffusion.shell.console import print_line
-from v_diffusion.shell.program import listed
+from v_diffusion.shell.console import listed, print_line
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "-cs", "0")
 

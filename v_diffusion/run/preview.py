@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
@@ -32,7 +31,7 @@ class Preview:
     """
 
     def __init__(self, paths: Sequence[Path], every: int) -> None:
-        self._paths = [preview_of(path) for path in paths]
+        self._paths = paths
         self._every = every
         self._last = time.monotonic()
         self._newest: deque[Tensor] = deque(maxlen=1)
@@ -54,17 +53,12 @@ class Preview:
         with suppress(IndexError, WriteFailed):  # the queue is empty; a preview may fail
             while True:
                 for picture, path in zip(self._newest.popleft(), self._paths):
-                    output.write(utils.to_pil_image(picture), path, None)
+                    output.write(utils.to_pil_image(picture), preview_of(path), None)
 
     def __enter__(self) -> Preview:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._newest.clear()
         try:
             self._thread.shutdown(wait=True)
@@ -72,5 +66,4 @@ class Preview:
             # Once more: Ctrl-C ends the wait, but not the writing.
             self._thread.shutdown(wait=True)
             for path in self._paths:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                output.remove_preview(path)
