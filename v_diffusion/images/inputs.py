@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from PIL.Image import Image
 
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
+from ..shell.paths import local
 from .decode import PictureError, open_picture
 
 IMAGE_PROMPT = "image prompt"
@@ -39,8 +41,8 @@ def open_input(kind: str, path: str) -> Input:
     try:
         return Input(path, *open_picture(path))
     except PictureError as error:
-        is_text = kind == IMAGE_PROMPT and not re.search(r"[/\\]|\.\w{1,5}$", path)
-        hint = "; text prompts go before --images" if is_text else ""
+        is_name = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
+        hint = "" if is_name or kind != IMAGE_PROMPT else "; text prompts go before --images"
         # A network that fails may work the next time; a wrong name will not.
         failure = RunError if error.again else UserError
         raise failure(f"{kind} {error}{hint}") from None

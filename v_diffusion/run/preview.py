@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +22,7 @@ SECONDS = 1.0  # between two previews, where no number of steps is given
 class Preview:
     """A sampler's callback that writes each `pred` beside the images of a batch until it closes.
 
-    Steps don't wait for files: a thread writes the newest pred whenever it is free.
+    Steps don't wait for files: a thread writes, and a pred that comes meanwhile is left out.
 
     Args:
         paths: the images' paths, in the batch's order.
@@ -34,7 +33,6 @@ class Preview:
         self._paths = paths
         self._every = every
         self._last = time.monotonic()
-        self._newest: deque[Tensor] = deque(maxlen=1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._writing: Future[None] | None = None
 
@@ -42,24 +40,21 @@ class Preview:
         now = time.monotonic()
         if (info["i"] + 1) % self._every if self._every else now - self._last < SECONDS:
             return
-        self._last = now
-        self._newest.append(info["pred"].detach())
         if self._writing is None or self._writing.done():
-            self._writing = self._thread.submit(self._write)
+            self._last = now
+            self._writing = self._thread.submit(self._write, info["pred"].detach())
 
-    def _write(self) -> None:
+    def _write(self, pictures: Tensor) -> None:
         from diffusion import utils
 
-        with suppress(IndexError, WriteFailed):  # the queue is empty; a preview may fail
-            while True:
-                for picture, path in zip(self._newest.popleft(), self._paths):
-                    output.write(utils.to_pil_image(picture), preview_of(path), None)
+        with suppress(WriteFailed):
+            for picture, path in zip(pictures, self._paths):
+                output.write(utils.to_pil_image(picture), preview_of(path), None)
 
     def __enter__(self) -> Preview:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._newest.clear()
         try:
             self._thread.shutdown(wait=True)
         finally:
