@@ -46,7 +46,7 @@ def message(pattern: str, n: int = 2) -> str:
 @pytest.mark.parametrize(
     "pattern, expected",
     [
-        (naming.PATTERN, ["out_00000.png", "out_00001.png", "out_00002.png"]),
+        ("out_{i:05}.png", ["out_00000.png", "out_00001.png", "out_00002.png"]),
         ("a/{seed}.webp", ["a/7.webp", "a/8.webp", "a/9.webp"]),
         ("{{{i:x}}}_{seed:+}.JPG", ["{0}_+7.JPG", "{1}_+8.JPG", "{2}_+9.JPG"]),
         ("{i:03}.jpeg", ["000.jpeg", "001.jpeg", "002.jpeg"]),

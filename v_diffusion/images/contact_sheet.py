@@ -38,11 +38,7 @@ def make_sheet(images: Sequence[Image.Image], nrow: int | None = None) -> Image.
 
 
 def open_whole(path: Path) -> Image.Image:
-    """Return the image in a file.
-
-    Raises:
-        UserError: it can't be read or is not whole.
-    """
+    """Return the image in a file, or raise a UserError if it can't be read or is not whole."""
     try:
         image = whole_image(read_file(path))
     except OSError as error:

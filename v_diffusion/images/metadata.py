@@ -43,9 +43,8 @@ def quote(text: str) -> str:
 def infotext(record: Mapping[str, Any]) -> str:
     """Return a record in the format of AUTOMATIC1111's web interface, which many tools read.
 
-    The prompts come first, each on its line. Those with a negative weight are the negative prompt.
-    The last line is the parameters. What has no name in the format has one of ours. Control
-    characters are escaped, but for newlines in prompts.
+    The prompts come first, each on its line, those of negative weight as the negative prompt. The
+    last line is the parameters. Control characters are escaped, but for newlines in prompts.
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
     guided = record["script"] == CLIP_SAMPLE.name

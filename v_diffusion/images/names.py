@@ -17,14 +17,12 @@ from ..shell.console import printable
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
 
-PATTERN = "out_{i:05}.png"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels, of the formats that have a limit
 PREVIEW = ".preview.png"  # appended to an image's name
 # Formats of a whole number that give no two numbers one text, nor one that fills the memory.
 NUMBER = r"[+ ]?#?0?\d{0,2}[bdoxX]?"
 SPECS = {"i": NUMBER, "seed": NUMBER, "prompt": ""}
-LONGEST_LABEL = 100  # bytes, of the 255 that file systems allow a name
 NO_PROMPT = "no_prompt"
 
 
@@ -174,13 +172,13 @@ def preview_of(path: Path) -> Path:
 
 
 def slug(text: str) -> str:
-    """Return a text as letters, digits and single underscores, cut to `LONGEST_LABEL` bytes.
+    """Return a text as letters, digits and single underscores, cut to 100 bytes.
 
     A text with neither letters nor digits becomes the numbers of its characters.
     """
     plain = unicodedata.normalize("NFC", text)
     safe = re.sub(r"[\W_]+", "_", plain).strip("_") or "_".join(f"{ord(c):x}" for c in plain)
-    return safe.encode()[:LONGEST_LABEL].decode(errors="ignore").rstrip("_")
+    return safe.encode()[:100].decode(errors="ignore").rstrip("_")
 
 
 def label(job: Job) -> str:

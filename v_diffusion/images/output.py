@@ -45,11 +45,7 @@ def remove_preview(path: Path) -> None:
 
 
 def prepare(paths: Iterable[Path]) -> None:
-    """Make the folders of these files, sweep them and try to write there.
-
-    Raises:
-        UserError: files can't be written there.
-    """
+    """Make and sweep the folders of these files, or raise a UserError if one isn't writable."""
     for folder in sorted({followed(path).parent for path in paths}):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,11 +57,7 @@ def prepare(paths: Iterable[Path]) -> None:
 
 
 def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> bytes:
-    """Return the content of an image's file: always the same for the same image and record.
-
-    Raises:
-        UserError: the format has no room for the record, or no images of this size or mode.
-    """
+    """Return the content of an image's file, or raise a UserError if the format can't hold it."""
     format = FORMATS[path.suffix.lower()]
     embedded = {} if metadata is None else embedding(metadata, format)
     file = io.BytesIO()
@@ -77,11 +69,7 @@ def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -
 
 
 def check_room(path: Path, metadata: Callable[[], Mapping[str, Any]]) -> None:
-    """Make sure before anything is sampled that a record, asked for if needed, fits into its file.
-
-    Raises:
-        UserError: it doesn't.
-    """
+    """Raise a UserError if a record, which is asked for only if needed, doesn't fit into a file."""
     if FORMATS[path.suffix.lower()] == "JPEG":
         encode(Image.new("RGB", (1, 1)), path, metadata())
 

@@ -69,11 +69,7 @@ class Destinations:
         return None
 
     def prepare(self, tasks: Sequence[Task]) -> None:
-        """Make the folders of images and sweep them.
-
-        Raises:
-            UserError: a file can't be written.
-        """
+        """Make the folders of images, or raise a UserError if a file can't be written."""
         folders = {followed(task.path).parent: task.path for task in tasks}
         new = folders.keys() - self._prepared
         output.prepare(folders[folder] for folder in new)
