@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import script
 from conftest import DATA, ROOT
 from PIL import Image
 
-from v_diffusion.run.destinations import Locks, sweep_locks
+from v_diffusion.run.destinations import Destinations, sweep_locks
 from v_diffusion.shell.errors import RunError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "1", "-cs", "0")
@@ -91,6 +93,10 @@ def test_a_prompt_is_not_written_over_under_another_name(clip_sample, tmp_path, 
 # Two at a time
 
 
+def take(locks: Destinations, path: Path, keep: bool = False) -> None:
+    locks.lock([SimpleNamespace(path=path)], keep_first=keep)
+
+
 @pytest.fixture
 def drawing(tmp_path):
     """`drawing(*names)` starts a process that locks these files, and gives it."""
@@ -98,9 +104,10 @@ def drawing(tmp_path):
 
     def start(*names: str) -> subprocess.Popen:
         code = (
-            "import sys; from pathlib import Path; from v_diffusion.run.destinations import Locks\n"
-            "locks = Locks()\n"
-            "for name in sys.argv[1:]: locks.take(Path(name))\n"
+            "import sys; from pathlib import Path; from types import SimpleNamespace as Task\n"
+            "from v_diffusion.run.destinations import Destinations\n"
+            "tasks = [Task(path=Path(name)) for name in sys.argv[1:]]\n"
+            "locks = Destinations((), None); locks.lock(tasks, keep_first=False)\n"
             "print('locked', flush=True); sys.stdin.read()"
         )
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
@@ -119,16 +126,16 @@ def drawing(tmp_path):
 def test_a_lock_is_its_processs_until_that_ends(tmp_path, drawing):
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     other = drawing("one.png")
-    locks = Locks()
-    locks.take(two)
-    locks.take(two)
+    locks = Destinations((), None)
+    take(locks, two)
+    take(locks, two)
     with pytest.raises(RunError) as caught:
-        locks.take(one)
+        take(locks, one)
     why = "another process is drawing it; wait for it to end, or give another --output"
     assert str(caught.value) == f"{one}: {why}"
     other.kill()
     other.wait()
-    locks.take(one)
+    take(locks, one)
     locks.release()
     assert os.listdir(tmp_path) == []
     drawing("one.png", "two.png")
@@ -136,16 +143,15 @@ def test_a_lock_is_its_processs_until_that_ends(tmp_path, drawing):
 
 def test_what_is_released_is_anybodys_but_what_is_kept(tmp_path, drawing):
     first, second = tmp_path / "0.png", tmp_path / "1.png"
-    locks = Locks()
-    locks.take(first)
-    locks.take(second)
-    locks.take(first, keep=True)
+    locks = Destinations((), None)
+    take(locks, first, keep=True)
+    take(locks, second, keep=True)
     locks.release()
     assert os.listdir(tmp_path) == [".0.png.lock"]
     drawing("1.png")
     with pytest.raises(RunError, match="1.png: another process"):
-        locks.take(second)
-    locks.release(everything=True)
+        take(locks, second)
+    locks.close()
     drawing("0.png")
 
 
@@ -154,11 +160,11 @@ def test_a_file_has_one_lock_under_all_its_names(tmp_path, drawing):
     (tmp_path / "link").symlink_to("folder")
     (tmp_path / "b.png").symlink_to("folder/a.png")
     drawing("folder/a.png")
-    locks = Locks()
+    locks = Destinations((), None)
     for name in ("link/a.png", "b.png"):
         with pytest.raises(RunError, match=f"/{name}: another process"):
-            locks.take(tmp_path / name)
-    locks.take(tmp_path / "a.png")
+            take(locks, tmp_path / name)
+    take(locks, tmp_path / "a.png")
     locks.release()
     assert not (tmp_path / ".a.png.lock").exists()
 
@@ -175,8 +181,8 @@ def test_locks_of_killed_processes_are_swept(tmp_path, drawing):
 
 
 def test_where_nothing_can_be_locked_all_can_draw(tmp_path):
-    locks = Locks()
-    locks.take(tmp_path / "none" / "a.png")
+    locks = Destinations((), None)
+    take(locks, tmp_path / "none" / "a.png")
     locks.release()
 
 

@@ -398,7 +398,7 @@ def test_again(clip_sample, tmp_path):
 
     done = clip_sample("--again", "b.png", "--output", "b.png")
     assert (done.returncode, done.stdout) == (2, "")
-    why = "b.png is an image that --again reads; give another name"
+    why = "b.png is an input picture; give another name"
     assert done.stderr.splitlines()[-1] == f"clip_sample.py: --output: b.png: {why}"
 
     assert clip_sample("a", *QUICK, "--no-metadata", "--output", "c.png").returncode == 0

@@ -173,12 +173,8 @@ def test_user_comment(format, prompt):
 
 def test_a_jpeg_has_no_room_for_a_very_long_prompt():
     made = PLAIN | {"prompts": texts(("x" * 30_000, 1.0))}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="EXIF data is too long"):
         saved("JPEG", made)
-    assert str(caught.value) == (
-        "the prompts are too long for a JPEG's metadata; "
-        "shorten them, write .png or .webp, or leave the metadata out with --no-metadata"
-    )
     for format in ("PNG", "WEBP"):
         assert metadata.record_in(metadata.whole_image(saved(format, made))) == made
 

@@ -12,12 +12,13 @@ import pytest
 from conftest import ROOT
 
 from v_diffusion.images import names as naming
-from v_diffusion.images.names import SPEC, Names, check_pattern, label, path_of, slug
+from v_diffusion.images.names import NUMBER, Names, check_pattern, label, path_of, slug
 from v_diffusion.job.job import Job
 from v_diffusion.shell.errors import UserError
 
 MANY = 10**7
 CLASH = "put {i} or {seed} in it"
+FORMAT = "{i} can't have this format; write {i} or {i:05}"
 SUFFIXES = "the suffix names no image format; use .png, .jpg, .jpeg or .webp"
 
 
@@ -45,10 +46,10 @@ def message(pattern: str, n: int = 2) -> str:
 @pytest.mark.parametrize(
     "pattern, expected",
     [
-        (naming.PATTERN, ["out_00000.png", "out_00001.png", "out_00002.png"]),
+        ("out_{i:05}.png", ["out_00000.png", "out_00001.png", "out_00002.png"]),
         ("a/{seed}.webp", ["a/7.webp", "a/8.webp", "a/9.webp"]),
         ("{{{i:x}}}_{seed:+}.JPG", ["{0}_+7.JPG", "{1}_+8.JPG", "{2}_+9.JPG"]),
-        ("{i:*>3}.jpeg", ["**0.jpeg", "**1.jpeg", "**2.jpeg"]),
+        ("{i:03}.jpeg", ["000.jpeg", "001.jpeg", "002.jpeg"]),
         ("{i}/x.png", ["0/x.png", "1/x.png", "2/x.png"]),
         ("{prompt}/{seed}_{i}.png", ["fox/7_0.png", "fox/8_1.png", "fox/9_2.png"]),
     ],
@@ -76,21 +77,20 @@ def test_a_home(monkeypatch, folder):
         ("{n}/../{i}.png", "there is no field {n}; use {i}, {seed} or {prompt}"),
         ("{i.png", "unmatched brace; write {{ or }} for a literal one"),
         ("i}.png", "unmatched brace; write {{ or }} for a literal one"),
-        ("{i:5q}.png", "':5q' can't format a whole number; write {i} or {i:05}"),
-        ("{i:.2f}.png", "':.2f' can't format a whole number; write {i} or {i:05}"),
-        ("{i:c}.png", "':c' can't format a whole number; write {i} or {i:05}"),
-        ("{i:0<9}.png", "':0<9' can't format a whole number; write {i} or {i:05}"),
-        ("{i!r}.png", "'!r' can't format a whole number; write {i} or {i:05}"),
-        ("{i:{seed}}.png", "':{seed}' can't format a whole number; write {i} or {i:05}"),
-        ("{i:09999999999}.png", "':09999999999' can't format a whole number; write {i} or {i:05}"),
-        ("{seed:,x}.png", "':,x' can't format a whole number; write {seed} or {seed:05}"),
-        ("{prompt:9}.png", "{prompt} takes no format; write {prompt}"),
-        ("{prompt!r}.png", "{prompt} takes no format; write {prompt}"),
+        ("{i:.2f}.png", FORMAT),
+        ("{i:c}.png", FORMAT),
+        ("{i:0<9}.png", FORMAT),
+        ("{i!r}.png", FORMAT),
+        ("{i:{seed}}.png", FORMAT),
+        ("{i:09999999999}.png", FORMAT),
+        ("{i:,x}.png", FORMAT),
+        ("{prompt:9}.png", "{prompt} can't have this format; write {prompt}"),
+        ("{prompt!r}.png", "{prompt} can't have this format; write {prompt}"),
         ("{i}.gif", SUFFIXES),
         ("{i}", SUFFIXES),
-        ("a{i}/.png", "there is no name before .png; give one such as out_{i:05}.png"),
-        ("{i}.png/", "0.png/ is a folder; name a file in it: 0.png/out_{i:05}.png"),
-        ("{i}\0.png", "no file name can have a NUL character; remove it"),
+        ("a{i}/.png", SUFFIXES),
+        ("{i}.png/", SUFFIXES),
+        ("{i}\0.png", "it has a character that no file name can have; remove it"),
         ("{i}\ud800.png", "it has a character that no file name can have; remove it"),
         ("{i}.preview.png",
          "names that end in .preview.png are reserved for previews; give another name"),
@@ -105,15 +105,14 @@ def test_bad_patterns(pattern, expected):
 
 
 def test_names_of_one_image():
-    assert message("", 1) == "--output: '': the name is empty; give one such as out_{i:05}.png"
+    assert message("", 1) == f"--output: '': {SUFFIXES}"
     assert message("a\nb", 1) == rf"--output: 'a\nb': {SUFFIXES}"
 
 
 def test_a_pattern_that_names_a_folder(folder):
     (folder / "1.png").mkdir()
-    hint = "is a folder; name a file in it: 1.png/out_{i:05}.png"
-    assert message("{i}.png") == f"--output: {{i}}.png: 1.png {hint}"
-    assert message("1.png", 1) == f"--output: 1.png: 1.png {hint}"
+    why = "1.png is not a regular file; give another name"
+    assert message("{i}.png") == f"--output: {{i}}.png: {why}"
 
 
 def test_a_pattern_that_names_a_pipe(folder):
@@ -125,19 +124,13 @@ def test_a_pattern_that_names_a_pipe(folder):
 def test_no_format_gives_two_numbers_one_text():
     near = [base**k + j for base in (2, 8, 10, 16) for k in range(1, 12) for j in (-1, 0, 1)]
     numbers = sorted({*range(1100), *near, 2**64 - 1})
-    aligned = [fill + align for fill in ("", *"0*9a- ._,") for align in "<>=^"]
-    parts = (["", *aligned], ["", "+"], ["", "#"], ["", "0"], ["", "6"], ["", ",", "_"])
+    parts = (["", "+", " ", "-"], ["", "#"], ["", "0"], ["", "6"], ["", *"bdoxX,_"])
     checked = 0
-    for spec in map("".join, itertools.product(*parts, ["", "b", "x"])):
-        if not SPEC.fullmatch(spec):
-            continue
-        try:
-            texts = {format(number, spec) for number in numbers}
-        except ValueError:  # "," with "x"
-            continue
-        assert len(texts) == len(numbers), spec
-        checked += 1
-    assert checked > 1000
+    for spec in map("".join, itertools.product(*parts)):
+        if re.fullmatch(NUMBER, spec):
+            assert len({format(number, spec) for number in numbers}) == len(numbers), spec
+            checked += 1
+    assert checked > 100
 
 
 def clash(*orders: tuple[str, int, int]) -> str:
@@ -239,11 +232,11 @@ def test_a_text_as_a_files_name(text, expected):
 
 
 def test_what_stands_for_the_prompt():
-    emoji = {"model": "emoji_64"}
-    assert label(Job(["a fox:2", "fog"], images=["sketch.png"], **emoji)) == "a_fox_fog"
-    assert label(Job(images=["folder/sketch 1.png:0.5"], **emoji)) == "sketch_1"
-    assert label(Job(**emoji)) == "no_prompt"
-    address = "https://me:secret@h.org:80"
-    images = [f"{address}/pictures/a%20b.png?key=secret", address, "file:///a/c.png"]
-    assert label(Job(images=images, **emoji)) == "a_b_h_org_c"
-    assert label(Job(images=["http://[::1/a"], **emoji)) == "no_prompt"
+    def labelled(prompts: list[str], images: list[str]) -> str:
+        return label(Job(prompts, images, model="emoji_64"))
+
+    assert labelled(["a fox", "fog"], ["sketch.png"]) == "a_fox_fog"
+    assert labelled([], ["folder/sketch#1.png"]) == "sketch_1"
+    assert labelled([], []) == "no_prompt"
+    address = "https://me:secret@h.org:80/pictures/a%20b.png?key=secret"
+    assert labelled([], [address, "file:///a/c.png"]) == "a_b_c"

@@ -79,24 +79,18 @@ def test_prepare_where_a_file_has_the_folders_name(folder, pattern):
     (folder / "file").write_text("")
     with pytest.raises(UserError) as caught:
         output.prepare([Path(pattern)])
-    assert str(caught.value) == (
-        f"--output: {Path(pattern).parent} can't be a folder, since it or its parent is a file; "
-        "give another name"
-    )
+    folder = Path(pattern).parent
+    reason = "Not a directory" if folder.name == "deeper" else "File exists"
+    assert str(caught.value) == f"--output: can't write to {folder}: {reason}; give another name"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder nobody can write to")
 def test_prepare_where_not_even_root_can_write():
     with pytest.raises(UserError) as caught:
         output.prepare([Path("/proc/x.png")])
-    assert str(caught.value) == "--output: can't write to /proc: No such file or directory"
-
-
-def test_prepare_tries_the_longest_name(folder):
-    with pytest.raises(UserError) as caught:
-        output.prepare([Path(f"{i}{'x' * 251}.png") for i in range(2)])
-    name = "0" + "x" * 251 + ".png"
-    assert str(caught.value) == f"--output: {name}: the name is too long; shorten it"
+    assert str(caught.value) == (
+        "--output: can't write to /proc: No such file or directory; give another name"
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -137,7 +131,7 @@ def test_a_record_that_does_not_fit_is_the_users_to_change(folder):
     made = RECORD | {"prompts": [{"text": "x" * 30_000, "weight": 1.0}]}
     with pytest.raises(UserError) as caught:
         output.write(PICTURE, Path("x.jpg"), made)
-    assert str(caught.value).startswith("x.jpg: the prompts are too long for a JPEG's metadata; ")
+    assert str(caught.value) == "x.jpg: EXIF data is too long; write a .png"
     assert names(folder) == []
 
 
@@ -270,7 +264,7 @@ def test_is_done_of_other_settings():
     )
     with pytest.raises(UserError) as caught:
         output.is_done(Path("x.png"), OTHER)
-    assert "x.png has other settings: prompt 2 is nothing there and " in str(caught.value)
+    assert "x.png has other settings: list of prompts is [" in str(caught.value)
 
 
 @pytest.mark.parametrize("made", [None, {}, {"prompts": 3}, {"prompts": ["a"]}])

@@ -3,7 +3,6 @@ import hashlib
 import http.server
 import io
 import os
-import resource
 import socket
 import struct
 import subprocess
@@ -268,21 +267,9 @@ def test_a_dark_picture_of_16_bits_stays_dark(opened):
     assert greys(opened(encoded(image))) == [0, 2]
 
 
-@pytest.mark.parametrize(
-    "levels, expected",
-    [
-        ((0, 0.5, 1), [0, 128, 255]),
-        ((0, 0.2, 0.5), [0, 51, 128]),
-        ((0, 100.4, 200.6), [0, 100, 201]),
-        ((0, 257, 65535), [0, 1, 255]),
-        ((-1, 0, 1), [0, 128, 255]),
-        ((0, 1e6, 4e6), [0, 64, 255]),
-        ((-7, -7, -7), [0, 0, 0]),
-    ],
-)
-def test_floats_and_their_range(opened, levels, expected):
-    image = Image.frombytes("F", (3, 1), np.array(levels, "<f4").tobytes())
-    assert greys(opened(encoded(image, "TIFF"))) == expected
+def test_floats_go_from_0_to_1(opened):
+    image = Image.frombytes("F", (4, 1), np.array([0, 0.5, 1, 2], "<f4").tobytes())
+    assert greys(opened(encoded(image, "TIFF"))) == [0, 128, 255, 255]
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
@@ -301,7 +288,7 @@ def test_a_pipe_is_read_to_its_end(tmp_path):
     writer.join()
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"",))
     writer.start()
-    assert why(tmp_path / "pipe") == "it is an empty file"
+    assert why(tmp_path / "pipe") == UNKNOWN
     writer.join()
 
 
@@ -310,14 +297,14 @@ def test_a_pipe_is_read_to_its_end(tmp_path):
 
 def test_files_that_can_not_be_opened(tmp_path):
     assert why(tmp_path / "none.png") == "there is no such file"
-    assert why(tmp_path) == "it is a folder, not an image; name a file in it"
+    assert why(tmp_path) == "can't be opened: Is a directory"
     (tmp_path / "secret.png").write_bytes(PICTURE)
     os.chmod(tmp_path / "secret.png", 0)
     root = os.geteuid() == 0
     if root:  # who may read everything
         os.seteuid(65534)
     try:
-        assert why(tmp_path / "secret.png") == "there is no permission to read it"
+        assert why(tmp_path / "secret.png") == "can't be opened: Permission denied"
     finally:
         if root:
             os.seteuid(0)
@@ -335,17 +322,16 @@ def test_the_message_is_one_printable_line_whatever_the_prompt_is(prompt, shown)
     assert str(caught.value).startswith(f"{shown}: ") and str(caught.value).isprintable()
 
 
-UNKNOWN = "it is not an image in a known format; convert it to PNG or JPEG"
-WEB_PAGE = "it is a web page, not an image; give the address of the image itself"
+UNKNOWN = "it is not an image in a known format; give a PNG or a JPEG, not a web page"
 
 
 @pytest.mark.parametrize(
     "content, expected",
     [
-        (b"", "it is an empty file"),
+        (b"", UNKNOWN),
         (b"Dear diary", UNKNOWN),
         (PICTURE[:8], UNKNOWN),
-        (b"\n<!DOCTYPE html><html>", WEB_PAGE),
+        (b"\n<!DOCTYPE html><html>", UNKNOWN),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", UNKNOWN),
         (b"%PDF-1.4\n", UNKNOWN),
         (b"SIMPLE  =                    T", UNKNOWN),
@@ -391,7 +377,7 @@ def test_a_decompression_bomb_is_an_error_and_no_warning(tmp_path, monkeypatch, 
     (tmp_path / "a.png").write_bytes(PICTURE)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     filters = list(warnings.filters)
-    assert why(tmp_path / "a.png") == f"it has more than {limit} pixels; scale it down"
+    assert why(tmp_path / "a.png") == "it has too many pixels; scale it down"
     assert warnings.filters == filters and capfd.readouterr() == ("", "")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96)
     assert np.array_equal(open_picture(tmp_path / "a.png")[0], LEVELS)
@@ -404,13 +390,7 @@ def test_a_real_bomb(tmp_path):
         b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
         + encoded(Image.new("L", (1, 1)))[33:]
     )  # fmt: skip
-    assert why(tmp_path / "a.png") == "it has more than 89478485 pixels; scale it down"
-
-
-def test_infinite_levels_are_refused(tmp_path):
-    image = Image.frombytes("F", (2, 1), np.array([0, np.inf], "<f4").tobytes())
-    image.save(tmp_path / "a.tiff")
-    assert "its levels are not finite numbers" in why(tmp_path / "a.tiff")
+    assert why(tmp_path / "a.png") == "it has too many pixels; scale it down"
 
 
 def test_no_program_is_started_for_postscript(tmp_path, monkeypatch):
@@ -434,28 +414,13 @@ def test_a_picture_is_cut_as_torchvision_does(seed):
 
     rng = np.random.default_rng(seed)
     w, h, width, height = rng.integers(3, 90, 4).tolist()
-    # Grey enough for no overshoot, which Pillow cuts off between its two passes in either order.
     picture = Image.fromarray(rng.integers(96, 160, (h, w, 3), dtype=np.uint8))
     found = resize_and_center_crop(picture, (width, height))
     factor = max(width / w, height / h)
     scaled = picture.resize((int(factor * w), int(factor * h)), Image.Resampling.LANCZOS)
     expected = TF.center_crop(scaled, [height, width])
     assert found.size == (width, height)
-    is_sliver = max(scaled.width / width, scaled.height / height) > pictures.LARGEST_SCALED
-    off = np.abs(np.asarray(found).astype(int) - np.asarray(expected)).max()
-    assert off <= (2 if is_sliver else 0)
-
-
-@pytest.mark.parametrize("shape", [(100_000, 1), (1, 100_000)])
-def test_a_sliver_takes_no_memory(shape):
-    row = np.arange(100_000) // 391  # from black to white
-    picture = Image.fromarray(np.broadcast_to(row.reshape(shape).astype(np.uint8), shape)).convert(
-        "RGB"
-    )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = resize_and_center_crop(picture, (256, 256))
-    assert found.size == (256, 256) and set(np.asarray(found).flatten()) <= {127, 128}
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+    assert np.array_equal(found, expected)
 
 
 # Addresses
@@ -481,7 +446,7 @@ def test_the_hash_is_the_files(tmp_path):
 def test_fetch_gives_a_web_page_but_open_picture_says_that_it_is_one():
     page = b"<!doctype html><title>A cat</title>"
     with serve(cat=Served(page, content_type="text/html")) as url:
-        assert why(url + "cat") == WEB_PAGE
+        assert why(url + "cat") == UNKNOWN
         assert fetch(url + "cat") == page
 
 

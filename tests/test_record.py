@@ -122,26 +122,37 @@ def test_what_is_no_record_has_no_job(broken):
 @pytest.mark.parametrize(
     "change, found",
     [
-        ({"prompts": texts(("green apple", 1))}, ("prompt 1", '"red apple"', '"green apple"')),
-        ({"prompts": texts(("red apple", 2.5))}, ("prompt 1's weight", "1.0", "2.5")),
+        (
+            {"prompts": texts(("green apple", 1))},
+            ("list of prompts", '["red apple"]', '["green apple"]'),
+        ),
+        (
+            {"prompts": texts(("red apple", 2.5))},
+            ("list of prompts", '["red apple"]', '["red apple:2.5"]'),
+        ),
         (
             {"prompts": texts(("red apple", 1), ("fog", 1))},
-            ("prompt 2", "nothing", '"fog"'),
+            ("list of prompts", '["red apple"]', '["red apple", "fog"]'),
         ),
-        ({"prompts": []}, ("prompt 1", '"red apple"', "nothing")),
+        ({"prompts": []}, ("list of prompts", '["red apple"]', "[]")),
         (
             {"images": [{"image": "x.png", "weight": 1.0, "sha256": "c" * 64}]},
-            ("image prompt 1's SHA-256", "nothing", f'"{"c" * 64}"'),
+            ("list of image prompts", "[]", f'["{"c" * 64}"]'),
         ),
-        ({"model_sha256": "b" * 8}, ("the model's SHA-256", f'"a05dd37d{"0" * 56}"', '"bbbbbbbb"')),
-        ({"clip_sha256": "b" * 8}, ("CLIP's SHA-256", f'"912732a1{"0" * 56}"', '"bbbbbbbb"')),
+        (
+            {"init": {"image": "x.png", "sha256": "c" * 64}},
+            ("init image", "null", f'"{"c" * 64}"'),
+        ),
+        ({"cutn": 8}, ("cutn", "16", "8")),
+        ({"model_sha256": "b" * 8}, ("model sha256", f'"a05dd37d{"0" * 56}"', '"bbbbbbbb"')),
+        ({"clip_sha256": "b" * 8}, ("clip sha256", f'"912732a1{"0" * 56}"', '"bbbbbbbb"')),
         ({"seed": 8}, ("seed", "7", "8")),
         ({"steps": 25}, ("steps", "50", "25")),
         ({"eta": 1.0}, ("eta", "0.0", "1.0")),
         ({"clip_guidance_scale": 0.0}, ("clip guidance scale", "500.0", "0.0")),
         ({"width": 32}, ("width", "64", "32")),
         ({"height": 32}, ("height", "48", "32")),
-        ({"version": "0.2.0"}, ("the program's version", '"0.1.0"', '"0.2.0"')),
+        ({"version": "0.2.0"}, ("version", '"0.1.0"', '"0.2.0"')),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -159,6 +170,9 @@ def test_what_makes_no_difference():
         "index": 0,
     }
     assert difference(json.loads(json.dumps(RECORD)), moved) is None
+    later = ("script", "cutn", "cut_pow", "init", "starting_timestep", "max_timestep")
+    old = {name: value for name, value in RECORD.items() if name not in later}
+    assert difference(old, RECORD) is None
 
 
 def test_every_method_has_a_name():

@@ -32,10 +32,7 @@ class Inputs(NamedTuple):
 
 
 def open_input(kind: str, path: str) -> Input:
-    """Open a picture.
-
-    Args:
-        kind: what messages call it.
+    """Open a picture, which messages call its kind.
 
     Raises:
         UserError: it can't be opened or isn't a picture.

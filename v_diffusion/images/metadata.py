@@ -14,14 +14,14 @@ from typing import Any
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ..job.script import CLIP_SAMPLE
-from ..shell.console import CONTROLS, escaped
+from ..shell.console import escaped
 from ..shell.reading import read_file
 from .decode import open_image, said_in_words
 from .record import PROGRAM  # the JSON's key
 
 INFOTEXT = "parameters"  # the PNG chunk that the tools look for
 SHORT_HASH = 10  # the hexadecimal digits of a hash that the tools show
-EXIF_LIMIT = 65533  # what fits into one segment of a JPEG
+ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
 
 def number(value: float) -> str:
@@ -35,20 +35,16 @@ def weighted(text: str, weight: float) -> str:
 
 def quote(text: str) -> str:
     """Return a value in the format, in quotes if it has a comma, a colon or a control character."""
-    plain = not re.search(r"[,:]", text) and text == text.strip() and text[:1] != '"'
-    if plain and not CONTROLS.search(text):
+    if re.fullmatch(r'(?!")[^,:]*', text) and text == text.strip() and text.isprintable():
         return text
-    # JSON itself lets some of them through.
-    quoted = json.dumps(text, ensure_ascii=False)
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def infotext(record: Mapping[str, Any]) -> str:
     """Return a record in the format of AUTOMATIC1111's web interface, which many tools read.
 
-    The prompts come first, each on its line. Those with a negative weight are the negative prompt.
-    The last line is the parameters. What has no name in the format has one of ours. Control
-    characters are escaped, but for newlines in prompts.
+    The prompts come first, each on its line, those of negative weight as the negative prompt. The
+    last line is the parameters. Control characters are escaped, but for newlines in prompts.
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
     guided = record["script"] == CLIP_SAMPLE.name
@@ -60,6 +56,7 @@ def infotext(record: Mapping[str, Any]) -> str:
     negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
     if negative:
         lines.append("Negative prompt: " + "\n".join(negative))
+    init = record["init"] or {"image": "", "sha256": ""}
     values = {
         "Steps": str(record["steps"]),
         "Sampler": record["sampler"],
@@ -69,15 +66,12 @@ def infotext(record: Mapping[str, Any]) -> str:
         "Size": f"{record['width']}x{record['height']}",
         "Model hash": record["model_sha256"][:SHORT_HASH],
         "Model": record["model"],
+        "Eta DDIM": number(record["eta"]) if record["eta"] else "",
+        "CLIP hash": (record["clip_sha256"] or "")[:SHORT_HASH],
+        "CLIP": record["clip"] or "",
+        "Init": init["image"],
+        "Init hash": init["sha256"][:SHORT_HASH],
     }
-    if record["eta"]:
-        values["Eta DDIM"] = number(record["eta"])
-    if record["clip"]:
-        values["CLIP hash"] = record["clip_sha256"][:SHORT_HASH]
-        values["CLIP"] = record["clip"]
-    if record["init"]:
-        values["Init"] = record["init"]["image"]
-        values["Init hash"] = record["init"]["sha256"][:SHORT_HASH]
     for name in ("starting_timestep", "max_timestep"):
         if record[name] is not None:
             values[name.replace("_", " ").capitalize()] = number(record[name])
@@ -85,19 +79,9 @@ def infotext(record: Mapping[str, Any]) -> str:
         values[f"Image {i}"] = weighted(image["image"], image["weight"])
         values[f"Image {i} hash"] = image["sha256"][:SHORT_HASH]
     values["Version"] = f"{record['program']} {record['version']}"
-    lines.append(", ".join(f"{name}: {quote(value)}" for name, value in values.items()))
+    lines.append(", ".join(f"{name}: {quote(value)}" for name, value in values.items() if value))
     # A path or a prompt from the shell can hold bytes that are no text.
     return "\n".join(lines).encode("utf-8", "replace").decode("utf-8")
-
-
-def exif(description: str, comment: bytes) -> bytes:
-    """Return an EXIF block with an ImageDescription, in ASCII, and a UserComment."""
-    tags = Image.Exif()
-    tags[ExifTags.Base.ImageDescription] = description
-    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-    # Pillow gives the comment the type BYTE, which readers of UserComment take for no text.
-    as_byte, as_undefined = (struct.pack(">HH", ExifTags.Base.UserComment, type) for type in (1, 7))
-    return tags.tobytes().replace(as_byte, as_undefined, 1)
 
 
 def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
@@ -108,9 +92,6 @@ def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
 
     Args:
         format: "PNG", "JPEG" or "WEBP".
-
-    Raises:
-        ValueError: it is too long for the format.
     """
     # JSON in ASCII: no reader can get its encoding wrong, and no byte from a shell is lost.
     if format == "PNG":
@@ -118,28 +99,13 @@ def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
         chunks.add_text(INFOTEXT, infotext(record))
         chunks.add_text(PROGRAM, json.dumps(record))
         return {"pnginfo": chunks}
+    tags = Image.Exif()
+    tags[ExifTags.Base.ImageDescription] = json.dumps({PROGRAM: record})
     comment = b"UNICODE\0" + infotext(record).encode("utf-16-be")
-    block = exif(json.dumps({PROGRAM: record}), comment)
-    if format == "JPEG" and len(block) > EXIF_LIMIT:
-        raise ValueError(
-            "the prompts are too long for a JPEG's metadata; "
-            "shorten them, write .png or .webp, or leave the metadata out with --no-metadata"
-        )
-    return {"exif": block}
-
-
-def is_cut_short(content: bytes, format: str | None) -> bool:
-    """Return True if the end of a file is missing where Pillow wouldn't miss it.
-
-    Something more after the end is no fault.
-    """
-    if format == "PNG":
-        return b"IEND\xaeB`\x82" not in content
-    if format == "JPEG":
-        return b"\xff\xd9" not in content
-    if format == "WEBP":
-        return len(content) < 8 + int.from_bytes(content[4:8], "little")
-    return False
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    # Pillow gives the comment the type BYTE, which readers of UserComment take for no text.
+    as_byte, as_undefined = (struct.pack(">HH", ExifTags.Base.UserComment, type) for type in (1, 7))
+    return {"exif": tags.tobytes().replace(as_byte, as_undefined, 1)}
 
 
 def whole_image(content: bytes) -> Image.Image:
@@ -148,11 +114,14 @@ def whole_image(content: bytes) -> Image.Image:
     Raises:
         ValueError: it is no image, or is damaged, truncated or too large.
     """
-    with said_in_words(content):
+    with said_in_words():
         open_image(content).verify()  # a PNG's checksums, which loading ignores
         image = open_image(content)
         image.load()
-        if is_cut_short(content, image.format):
+        # Pillow doesn't miss the last bytes.
+        end = ENDS.get(image.format or "", b"")
+        size = int.from_bytes(content[4:8], "little") + 8 if image.format == "WEBP" else 0
+        if end not in content or len(content) < size:
             raise ValueError("its end is missing")
     return image
 

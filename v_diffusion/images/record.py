@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..job.command import command_of
 from ..job.job import DEFAULT, Job, JobError
 from ..job.options import job_options
-from ..job.prompt import Prompt
+from ..job.prompt import Prompt, write_prompt
 from ..job.script import CLIP_SAMPLE, SCRIPTS
 from ..shell.addresses import without_secrets
 from ..version import __version__
@@ -35,23 +34,25 @@ SAMPLERS = {
 }
 # Fields that the first records lacked, and the values that their pictures were made with.
 ADDED_LATER = {
+    "script": CLIP_SAMPLE.name,
     "cutn": 16,
     "cut_pow": 1.0,
     "init": None,
     "starting_timestep": None,
     "max_timestep": None,
 }
+# Fields that decide a picture, beside the prompts. Another version of this program may draw another
+# one. PyTorch's version and the device only round differently, and runs are resumed to go on
+# elsewhere. Index, command and the models' names add nothing to seed, settings and hashes.
+DECISIVE = (
+    "script model_sha256 clip_sha256 sampler seed steps eta clip_guidance_scale cutn cut_pow "
+    "starting_timestep max_timestep width height version"
+).split()
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Facts about a picture that its job doesn't have: the files that were used, and versions.
-
-    Args:
-        model_sha256, clip_sha256: the hashes of the weights in hexadecimal; None where CLIP wasn't
-            used.
-        torch_version: PyTorch's version.
-        version: this program's version.
+class Sources(NamedTuple):
+    """Facts about a picture that its job doesn't have: hashes of weights, None where CLIP wasn't
+    used, and versions.
     """
 
     model_sha256: str
@@ -61,11 +62,8 @@ class Sources:
 
 
 def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
-    """Return how a picture is made, ready for JSON. Secrets in addresses are left out.
-
-    Args:
-        inputs: the job's pictures, opened.
-        index: the picture's place in the run, from 0.
+    """Return how the picture with an index in a run is made, ready for JSON. Secrets in addresses
+    are left out.
     """
     width, height = job.size
     init = inputs.init
@@ -109,7 +107,8 @@ def job_of(record: Mapping[str, Any]) -> Job:
         JobError: this program has no such job.
         KeyError, TypeError, AttributeError, ValueError: it isn't a record of this program.
     """
-    script = SCRIPTS[record.get("script", CLIP_SAMPLE.name)]
+    record = {**ADDED_LATER, **record}
+    script = SCRIPTS[record["script"]]
     methods = {name: method for method, name in SAMPLERS.items() if method not in ("ddpm", "ddim")}
     sampler = record["sampler"]
     if sampler not in SAMPLERS.values():
@@ -121,7 +120,7 @@ def job_of(record: Mapping[str, Any]) -> Job:
         for name in ("checkpoint", "clip_checkpoint"):
             flag = f"--{name.replace('_', '-')}"
             options[name] = words[words.index(flag) + 1] if flag in words else None
-    init = record.get("init")
+    init = record["init"]
     options |= {
         "prompts": [Prompt(one["text"], one["weight"]) for one in record["prompts"]],
         "images": [Prompt(one["image"], one["weight"]) for one in record["images"]],
@@ -132,49 +131,29 @@ def job_of(record: Mapping[str, Any]) -> Job:
     return Job(script=script.name, **options)
 
 
-def flat_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a record that decide its picture, by names for the user.
-
-    Raises:
-        KeyError, TypeError, AttributeError: it isn't a record of this program.
-    """
-    flat = {}
-    for i, prompt in enumerate(record["prompts"], 1):
-        flat[f"prompt {i}"] = prompt["text"]
-        flat[f"prompt {i}'s weight"] = prompt["weight"]
-    for i, image in enumerate(record["images"], 1):
-        # Not its path: the same picture may have moved.
-        flat[f"image prompt {i}'s SHA-256"] = image["sha256"]
-        flat[f"image prompt {i}'s weight"] = image["weight"]
-    flat["the script"] = record.get("script", CLIP_SAMPLE.name)
-    for name, usual in ADDED_LATER.items():
-        value = record.get(name, usual)
-        # Defaults are left out, and so is the path of the picture to start from.
-        if value != usual:
-            flat[name.replace("_", " ")] = value["sha256"] if name == "init" else value
-    flat["the model's SHA-256"] = record["model_sha256"]
-    flat["CLIP's SHA-256"] = record["clip_sha256"]
-    for name in ("sampler", "seed", "steps", "eta", "clip_guidance_scale", "width", "height"):
-        flat[name.replace("_", " ")] = record[name]
-    # Another version of this program may draw another picture. PyTorch's version and the device
-    # only round differently, and runs are resumed to go on elsewhere. Index, command and the
-    # models' names add nothing to seed, settings and hashes.
-    flat["the program's version"] = record["version"]
-    return flat
+def settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a record's picture, by names for the user."""
+    record = {**ADDED_LATER, **record}
+    prompts = [Prompt(one["text"], float(one["weight"])) for one in record["prompts"]]
+    # By hash, not path: the same picture may have moved.
+    images = [Prompt(one["sha256"], float(one["weight"])) for one in record["images"]]
+    return {
+        "list of prompts": list(map(write_prompt, prompts)),
+        "list of image prompts": list(map(write_prompt, images)),
+        "init image": record["init"] and record["init"]["sha256"],
+        **{name.replace("_", " "): record[name] for name in DECISIVE},
+    }
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return the first setting in which two records differ, its name and both values, or None.
 
     Raises:
-        KeyError, TypeError, AttributeError: one isn't a record of this program.
+        KeyError, TypeError, ValueError: one isn't a record of this program.
     """
-    olds, news = flat_settings(there), flat_settings(here)
-
-    def show(values: dict[str, Any], name: str) -> str:
-        return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
-
-    for name in {**news, **olds}:
-        if name not in olds or name not in news or olds[name] != news[name]:
-            return name, show(olds, name), show(news, name)
+    olds, news = settings(there), settings(here)
+    for name, new in news.items():
+        if olds[name] != new:
+            old, new = (json.dumps(value, ensure_ascii=False) for value in (olds[name], new))
+            return name, old, new
     return None

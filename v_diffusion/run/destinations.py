@@ -10,13 +10,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..images import output
-from ..images.names import FORMATS, all_identities, bad_pattern, check_place, identities
+from ..images.names import FORMATS, all_identities, check_place, identities
 from ..shell.console import printable
 from ..shell.errors import RunError
 from ..shell.writing import followed, stem_of
 from .tasks import Task
 
-MOST_FOLDERS = 4096  # that are remembered as prepared
 MOST_LOCKS = 128  # at once: each is an open file, of which a process has few
 PATIENCE = 0.5  # seconds for which another process may hold a lock to sweep it
 
@@ -41,46 +40,10 @@ def sweep_locks(folder: Path) -> None:
             discard(FileLock(path))
 
 
-class Locks:
-    """Locks on the images that this process draws, so that no other draws them meanwhile.
+class Destinations:
+    """The files that a run writes, locked while it draws them so that no other process does.
 
     The system drops a lock when its process ends, however it ends.
-    """
-
-    def __init__(self) -> None:
-        self._held: dict[Path, FileLock] = {}  # by lock file
-        self.kept: set[Path] = set()  # those that stay locked to the end
-
-    def take(self, path: Path, keep: bool = False) -> None:
-        """Lock an image, whose folder exists, until all are released, or to the end.
-
-        Raises:
-            RunError: another process is drawing it.
-        """
-        file = lock_of(path)
-        if keep:
-            self.kept.add(file)
-        if file in self._held:
-            return
-        lock = self._held[file] = FileLock(file)
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            del self._held[file]
-            why = "another process is drawing it; wait for it to end, or give another --output"
-            raise RunError(f"{printable(path)}: {why}") from None
-        except OSError:  # the file system has no locks, or the folder is gone, which writing tells
-            pass
-
-    def release(self, everything: bool = False) -> None:
-        """Unlock the images, perhaps those to keep as well, and remove their lock files."""
-        for file in [file for file in self._held if everything or file not in self.kept]:
-            discard(self._held[file])
-            del self._held[file]  # afterwards: an interrupted release is done again
-
-
-class Destinations:
-    """The files that a run writes.
 
     Args:
         sources: files that no image may replace.
@@ -89,47 +52,32 @@ class Destinations:
 
     def __init__(self, sources: Sequence[Path], grid: Path | None) -> None:
         self._sources = all_identities(sources)
-        self._grid: frozenset[object] = frozenset() if grid is None else identities(grid)
+        self._grid = all_identities([] if grid is None else [grid])
         self._prepared: set[Path] = set()  # folders
-        self._locks = Locks()
-        if grid is not None and self._grid & self._sources:
-            why = "--again reads this image; give another name"
-            raise bad_pattern(str(grid), why, "--grid")
+        self._locks: dict[Path, FileLock] = {}  # by lock file
+        self._kept: Path | None = None  # the lock file that stays to the end
 
     def conflict(self, task: Task) -> str | None:
         """Return why an image can't have its name, if another file of the run has it."""
-        inputs = task.order.input_files
+        inputs = self._sources | task.order.input_files
         if self._grid & inputs:
             return "the contact sheet would replace an input picture; give --grid another name"
-        if not (self._sources or self._grid or inputs):
-            return None
         where = identities(task.path)
-        for others, what in (
-            (self._sources, "an image that --again reads"),
-            (inputs, "an input picture"),
-            (self._grid, "the contact sheet's name"),
-        ):
+        for others, what in ((inputs, "an input picture"), (self._grid, "the contact sheet")):
             if where & others:
                 return f"{printable(task.path)} is {what}; give another name"
         return None
 
     def prepare(self, tasks: Sequence[Task]) -> None:
-        """Make the folders of images and sweep them.
-
-        Raises:
-            UserError: a file can't be written.
-        """
+        """Make the folders of images, or raise a UserError if a file can't be written."""
+        folders = {followed(task.path).parent: task.path for task in tasks}
+        new = folders.keys() - self._prepared
+        output.prepare(folders[folder] for folder in new)
         for task in tasks:
             check_place(task.order.output, task.path)
-        where = [followed(task.path) for task in tasks]
-        output.prepare(path for path in where if path.parent not in self._prepared)
-        for path in where:
-            output.check_length(path)
-        if len(self._prepared) > MOST_FOLDERS:
-            self._prepared.clear()
-        for folder in {path.parent for path in where} - self._prepared:
+        for folder in new:
             sweep_locks(folder)
-            self._prepared.add(folder)
+        self._prepared |= new
 
     def lock(self, tasks: Sequence[Task], keep_first: bool) -> None:
         """Lock the files of images that are to be drawn now, `MOST_LOCKS` at most.
@@ -141,14 +89,29 @@ class Destinations:
         Raises:
             RunError: another process is drawing one.
         """
-        keep_first = keep_first and not self._locks.kept
         for task in tasks[:MOST_LOCKS]:
-            self._locks.take(task.path, keep=keep_first and task is tasks[0])
+            file = lock_of(task.path)
+            if keep_first and self._kept is None:
+                self._kept = file
+            if file in self._locks:
+                continue
+            lock = self._locks[file] = FileLock(file)
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                del self._locks[file]
+                why = "another process is drawing it; wait for it to end, or give another --output"
+                raise RunError(f"{printable(task.path)}: {why}") from None
+            except OSError:  # the file system has no locks; what else there is, writing tells
+                pass
 
     def release(self) -> None:
-        """Unlock the images that are drawn, or will not be."""
-        self._locks.release()
+        """Unlock the images that are drawn, or will not be, and remove their lock files."""
+        for file in [file for file in self._locks if file != self._kept]:
+            discard(self._locks[file])
+            del self._locks[file]  # afterwards: an interrupted release is done again
 
     def close(self) -> None:
         """Unlock everything; the run is over."""
-        self._locks.release(everything=True)
+        self._kept = None
+        self.release()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
@@ -24,7 +22,7 @@ SECONDS = 1.0  # between two previews, where no number of steps is given
 class Preview:
     """A sampler's callback that writes each `pred` beside the images of a batch until it closes.
 
-    Steps don't wait for files: a thread writes the newest pred whenever it is free.
+    Steps don't wait for files: a thread writes, and a pred that comes meanwhile is left out.
 
     Args:
         paths: the images' paths, in the batch's order.
@@ -32,10 +30,9 @@ class Preview:
     """
 
     def __init__(self, paths: Sequence[Path], every: int) -> None:
-        self._paths = [preview_of(path) for path in paths]
+        self._paths = paths
         self._every = every
         self._last = time.monotonic()
-        self._newest: deque[Tensor] = deque(maxlen=1)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="preview")
         self._writing: Future[None] | None = None
 
@@ -43,34 +40,25 @@ class Preview:
         now = time.monotonic()
         if (info["i"] + 1) % self._every if self._every else now - self._last < SECONDS:
             return
-        self._last = now
-        self._newest.append(info["pred"].detach())
         if self._writing is None or self._writing.done():
-            self._writing = self._thread.submit(self._write)
+            self._last = now
+            self._writing = self._thread.submit(self._write, info["pred"].detach())
 
-    def _write(self) -> None:
+    def _write(self, pictures: Tensor) -> None:
         from diffusion import utils
 
-        with suppress(IndexError, WriteFailed):  # the queue is empty; a preview may fail
-            while True:
-                for picture, path in zip(self._newest.popleft(), self._paths):
-                    output.write(utils.to_pil_image(picture), path, None)
+        with suppress(WriteFailed):
+            for picture, path in zip(pictures, self._paths):
+                output.write(utils.to_pil_image(picture), preview_of(path), None)
 
     def __enter__(self) -> Preview:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._newest.clear()
+    def __exit__(self, *_: object) -> None:
         try:
             self._thread.shutdown(wait=True)
         finally:
             # Once more: Ctrl-C ends the wait, but not the writing.
             self._thread.shutdown(wait=True)
             for path in self._paths:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                output.remove_preview(path)

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from ..shell.console import is_quiet, note, print_line
 
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-ENDLESS = "{desc} {elapsed}"
 
 
 class Progress:
@@ -24,6 +23,7 @@ class Progress:
 
     def __init__(self, images: int | None, tells: bool) -> None:
         self._images = images
+        self._of = "" if images is None else f" of {images}"
         self.finished = 0
         self._tells = tells and not is_quiet()
         self._bar: tqdm[NoReturn] | None = None
@@ -34,31 +34,22 @@ class Progress:
             return
         first, last = self.finished + 1, self.finished + batch
         which = f"image {first}" if batch == 1 else f"images {first} to {last}"
-        of = "" if self._images is None else f" of {self._images}"
-        text = f"{which}{of}, step {step} of {steps}"
         if self._bar is None:
-            form = ENDLESS if self._images is None else FORMAT
-            self._bar = tqdm(
-                desc=text, total=self._images, bar_format=form, leave=False, file=sys.stderr
-            )
+            self._bar = tqdm(total=self._images, bar_format=FORMAT, leave=False, file=sys.stderr)
+        text = f"{which}{self._of}, step {step} of {steps}"
         self._bar.set_description_str(text, refresh=False)
         self._bar.update(self.finished + batch * step / steps - self._bar.n)
         if step in (1, steps):  # however soon after the last refresh
             self._bar.refresh()
 
     def is_there(self, path: Path, seconds: float | None = None) -> None:
-        """Print the path of a finished image on stdout.
-
-        Args:
-            seconds: the time it took, None if it existed already.
-        """
+        """Print the path of an image on stdout, and the seconds that it took unless it existed."""
         self.finished += 1
         if self._bar is not None:
             self._bar.clear()
         print_line(path)
         if seconds is not None and self._tells and not sys.stderr.isatty():
-            of = "" if self._images is None else f" of {self._images}"
-            note(f"image {self.finished}{of}: {path}, {seconds:.1f} s")
+            note(f"image {self.finished}{self._of}: {path}, {seconds:.1f} s")
 
     def close(self) -> None:
         """Remove the bar."""

@@ -19,13 +19,7 @@ LOOK = 0.2  # seconds between two looks at the others
 
 @dataclass(frozen=True)
 class Rank:
-    """One of several processes.
-
-    Args:
-        number: from 0, among all.
-        of: the number of ranks on all machines together.
-        local: its number on this machine.
-    """
+    """One of several processes: its number from 0, of how many, and its number on this machine."""
 
     number: int = 0
     of: int = 1
@@ -41,11 +35,10 @@ class Rank:
         return islice(batches, self.number, None, self.of)
 
     def count(self, orders: Sequence[int], size: int) -> int | None:
-        """Return the number of pictures in its share, None where that isn't known.
+        """Return the number of pictures in its share of batches of a size, None if it is unknown.
 
         Args:
             orders: the number of pictures of each order.
-            size: the size of a batch; the last one may be smaller.
         """
         if self.of == 1:
             return sum(orders)
@@ -82,9 +75,8 @@ def this_rank() -> Rank:
     values = [os.environ.get(name, "0") for name in names]
     if not all(value.isdecimal() for value in values) or not int(values[0]) < int(values[1]):
         said = ", ".join(f"{name}={value}" for name, value in zip(names, values))
-        raise UserError(
-            f"the environment has {said}, which is no rank; use torchrun, or unset these"
-        )
+        why = "which is no rank; use torchrun, or unset these"
+        raise UserError(f"the environment has {said}, {why}")
     return Rank(*map(int, values))
 
 
