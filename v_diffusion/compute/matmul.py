@@ -39,7 +39,9 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
     parts = round_up(-(-rows // MOST_ROWS), torch.get_num_threads())
     out = x.new_empty(rows, columns)
     base = x.new_zeros(columns) if bias is None else bias
+    chunk = round_up(-(-rows // parts), ROWS)
     product.matmul(
+        -(-rows // chunk),
         x=address(x, rows, inner),
         weight=address(packed, blocks, inner, width),
         output=address(out, rows, columns),
@@ -47,7 +49,7 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
         rows=rows,
         inner=inner,
         columns=columns,
-        chunk=round_up(-(-rows // parts), ROWS),
+        chunk=chunk,
     )
     return out
 

@@ -67,7 +67,7 @@ def pack(weight: Tensor) -> Tensor:
     turned = F.pad(turned, more).flatten().contiguous()
     out = weight.new_empty(jit.PRODUCTS * channels * filters)
     places = {"x": address(turned, 9 * channels * filters), "output": address(out, out.numel())}
-    jit.pack(**places, channels=channels, filters=filters)
+    jit.pack(channels, **places, channels=channels, filters=filters)
     return out
 
 
@@ -108,7 +108,7 @@ def convolve(
     moments = x.new_empty(b, per_image, 3) if measured else None
     together = None if wide > filters else added
     jit.convolve(
-        images=b,
+        b * per_image,
         height=h,
         width=w,
         channels=deep,

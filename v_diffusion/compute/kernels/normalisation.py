@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from .compiler import compiled, inline
-from .primitives import float_at, put_float
-from .vectors import BYTES
+from .compiler import compiled, float_at, inline, put_float
+from .vectors import BYTES, LANES, SIZE
 
 EPSILON = 1e-5  # that group_norm adds to the variance
+
+
+@inline
+def sum_of(vector: int) -> float:
+    """Return the sum over the lanes of the vector at an address."""
+    total = 0.0
+    for lane in range(LANES):
+        total += float_at(vector + BYTES * lane)
+    return total
+
+
+@inline
+def put_moments(vectors: int, start: float, count: int, to: int) -> None:
+    """Write the count of numbers, their mean and the sum of their squares around that.
+
+    Args:
+        vectors: the address of two vectors, of sums of the numbers less `start` and of the squares
+            of those: around 0, numbers far from there would lose their digits.
+    """
+    total = sum_of(vectors)
+    put_float(to, 1.0 * count)
+    put_float(to + BYTES, start + total / count)
+    put_float(to + 2 * BYTES, sum_of(vectors + SIZE) - total * total / count)
 
 
 @inline

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .compiler import inline, kernel, task
-from .primitives import take
 from .vectors import BYTES, LANES, SIZE, Long, Vector, accumulate
 
 # Of a block: vectors of columns, and rows. What its sums take of the registers leaves enough for
@@ -61,7 +60,8 @@ def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base
 
 @task
 def matmul(
-    counts: int,
+    thread: int,
+    part: int,
     x: int,
     weight: int,
     output: int,
@@ -71,16 +71,13 @@ def matmul(
     base: int,
     chunk: int,
 ) -> None:
-    """Write x weight + base, [rows, columns] of ROWS rows or more, in chunks of rows."""
-    while True:
-        first = take(counts) * chunk
-        if first >= rows:
-            return
-        whole = min(chunk, rows - first) // ROWS * ROWS
+    """Write x weight + base, [rows, columns] of ROWS rows or more; a part is a chunk of rows."""
+    first = part * chunk
+    whole = min(chunk, rows - first) // ROWS * ROWS
+    to = output + BYTES * first * columns
+    multiply(x + BYTES * first * inner, weight, to, whole, inner, columns, base)
+    if first + chunk >= rows and rows % ROWS:
+        # The last rows once more with those that fill a block: they come out the same.
+        first = rows - ROWS
         to = output + BYTES * first * columns
-        multiply(x + BYTES * first * inner, weight, to, whole, inner, columns, base)
-        if first + chunk >= rows and rows % ROWS:
-            # The last rows once more with those that fill a block: they come out the same.
-            first = rows - ROWS
-            to = output + BYTES * first * columns
-            multiply(x + BYTES * first * inner, weight, to, ROWS, inner, columns, base)
+        multiply(x + BYTES * first * inner, weight, to, ROWS, inner, columns, base)
