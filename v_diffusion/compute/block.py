@@ -13,7 +13,7 @@ from CLIP import model as clip
 from diffusion.models import blocks
 
 from . import pointwise
-from .convolution import Convolution
+from .convolution import Convolution, in_order
 from .kernels.product import COLUMNS
 from .matmul import Linear
 
@@ -33,11 +33,6 @@ def once(backward: Backward) -> Backward:
         return backward(ctx, *grads)
 
     return first  # type: ignore[return-value]
-
-
-def in_order(x: Tensor) -> Tensor:
-    """Return pictures [B, C, H, W] in channels_last, others as they are."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class Once(torch.autograd.Function):

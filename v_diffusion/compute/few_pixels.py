@@ -50,15 +50,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     threads = torch.get_num_threads()
     dump = x.new_empty(threads * LANES)
     chunk = min(MOST_FILTERS, round_up(-(-columns // threads), dots.FILTERS))
-    dots.dots(
-        -(-columns // chunk),
-        x=address(rows, count, inner),
-        weight=address(weight, columns, inner),
-        output=address(out, count, columns),
-        dump=address(dump, threads * LANES),
-        rows=count,
-        inner=inner,
-        columns=columns,
-        chunk=chunk,
-    )
+    factors = {"x": address(rows, count, inner), "weight": address(weight, columns, inner)}
+    results = {"output": address(out, count, columns), "dump": address(dump, threads * LANES)}
+    sizes = {"rows": count, "inner": inner, "columns": columns, "chunk": chunk}
+    dots.dots(-(-columns // chunk), **factors, **results, **sizes)
     return out.view(b, h, w, -1).permute(0, 3, 1, 2)

@@ -102,15 +102,8 @@ def convolve(
             else:
                 tile_in_gradient(places, n, to + n, stride, zeros, other - x, a + n, b + n, c)
     for k in range(PRODUCTS):
-        multiply(
-            transformed + k * stride,
-            weight + k * channels * row_out,
-            products + k * stride_out,
-            tiles,
-            channels,
-            filters,
-            zeros,
-        )
+        of, to = transformed + k * stride, products + k * stride_out
+        multiply(of, weight + k * channels * row_out, to, tiles, channels, filters, zeros)
     picture = output + image * height * width * row_out
     put_float(sums + 2 * SIZE, 0.0)
     if moments:  # which are taken around the first number
