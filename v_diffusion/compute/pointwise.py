@@ -75,11 +75,11 @@ def modulate(h: Tensor, found: Tensor | None, modulation: Tensor | None) -> Rect
     b, c = h.shape[:2]
     if found is None or modulation is None:
         return Rectifier(h.new_ones(b, c), h.new_zeros(b, c))
-    parts, rows = found.shape[1], len(modulation)
+    parts, modulation = found.shape[1], modulation.expand(b, -1).contiguous()
     scale, shift, moments = h.new_empty(b, c), h.new_empty(b, c), h.new_empty(b, 2)
-    given = address(modulation, rows, 2 * c)
+    given = address(modulation, b, 2 * c)
     to = address(scale, b, c), address(shift, b, c), address(moments, b, 2)
-    normalisation.modulation(address(found, b, parts, 3), parts, b, c, given, rows, *to)
+    normalisation.modulation(address(found, b, parts, 3), parts, b, c, given, *to)
     return Rectifier(scale, shift, moments)
 
 

@@ -48,13 +48,7 @@ def sums_of(vectors: list[Vector]) -> Vector:
 
 @kernel
 def add_dots(
-    row: Long,
-    other_row: Long,
-    weights: Long,
-    stride: Long,
-    vectors: Long,
-    out: Long,
-    other_out: Long,
+    row: Long, other: Long, weights: Long, stride: Long, vectors: Long, out: Long, other_out: Long
 ) -> None:
     """Add the dot products of two rows with FILTERS rows of weights to numbers at two addresses.
 
@@ -65,7 +59,7 @@ def add_dots(
     starts = [weights + stride * i for i in range(FILTERS)]
 
     def terms(k: Long) -> Iterator[Vector]:
-        pixels = [(start + k * SIZE).load() for start in (row, other_row)]
+        pixels = [(start + k * SIZE).load() for start in (row, other)]
         for start in starts:
             factor = (start + k * SIZE).load()
             yield from (pixel * factor for pixel in pixels)

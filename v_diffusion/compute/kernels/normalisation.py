@@ -39,23 +39,14 @@ def number(sums: int, part: int, which: int) -> float:
 
 @compiled
 def modulation(
-    found: int,
-    parts: int,
-    images: int,
-    channels: int,
-    given: int,
-    rows: int,
-    a: int,
-    b: int,
-    to: int,
+    found: int, parts: int, images: int, channels: int, given: int, a: int, b: int, to: int
 ) -> None:
     """Write a and b with a h + b = (1 + scale) normalised h + shift.
 
     Args:
         found: of each of an image's parts, the count of numbers of h, their mean, and the sum of
             squares around that.
-        given: [rows, 2, channels], scale and shift of each channel; of one row or of as many
-            as there are images.
+        given: [images, 2, channels], scale and shift of each channel.
         a, b: [images, channels].
         to: [images, 2], where the mean and 1 over the standard deviation go.
     """
@@ -69,7 +60,7 @@ def modulation(
             away = number(found, part, 1) - mean
             squares += number(found, part, 2) + number(found, part, 0) * away * away
         over = 1 / (squares / count + EPSILON) ** 0.5
-        row = given + 2 * BYTES * channels * (image % rows)
+        row = given + 2 * BYTES * channels * image
         for channel in range(channels):
             at, scale = BYTES * (image * channels + channel), row + BYTES * channel
             factor = (1 + float_at(scale)) * over

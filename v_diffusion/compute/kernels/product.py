@@ -15,15 +15,9 @@ COLUMNS = VECTORS * LANES
 
 
 @kernel
-def multiply_block(
-    a: Long, a_stride: Long, b: Long, out: Long, out_stride: Long, inner: Long, base: Long
-) -> None:
-    """Write a b + base of [ROWS, inner], [inner, COLUMNS] in one piece, and a row.
-
-    Args:
-        a_stride, out_stride: from row to row, in bytes.
-    """
-    rows = [a + a_stride * i for i in range(ROWS)]
+def multiply_block(a: Long, b: Long, out: Long, inner: Long, columns: Long, base: Long) -> None:
+    """Write COLUMNS columns of ROWS rows of a b + base; b's lie in one piece, [inner, COLUMNS]."""
+    rows = [a + inner * (BYTES * i) for i in range(ROWS)]
 
     def terms(k: Long) -> Iterator[Vector]:
         factors = [(b + k * (BYTES * COLUMNS) + SIZE * v).load() for v in range(VECTORS)]
@@ -33,7 +27,7 @@ def multiply_block(
 
     at_first = [(base + SIZE * v).load() for v in range(VECTORS)]
     for i, total in enumerate(accumulate(inner, at_first * ROWS, terms)):
-        (out + out_stride * (i // VECTORS) + SIZE * (i % VECTORS)).store(total)
+        (out + columns * (BYTES * (i // VECTORS)) + SIZE * (i % VECTORS)).store(total)
 
 
 @inline
@@ -47,15 +41,8 @@ def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base
     """
     for n in range(0, columns, COLUMNS):
         for m in range(0, rows, ROWS):
-            multiply_block(
-                a + BYTES * m * inner,
-                BYTES * inner,
-                b + BYTES * n * inner,
-                out + BYTES * (m * columns + n),
-                BYTES * columns,
-                inner,
-                base + BYTES * n,
-            )
+            at, to = a + BYTES * m * inner, out + BYTES * (m * columns + n)
+            multiply_block(at, b + BYTES * n * inner, to, inner, columns, base + BYTES * n)
 
 
 @task
