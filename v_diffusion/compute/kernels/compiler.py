@@ -27,13 +27,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 KINDS = {"Long": types.int64, "Float": types.float32, "None": types.void}
 
 
+SOURCES = b"\0".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+DIGEST = hashlib.sha256(SOURCES).hexdigest()[:16]
+
+
 def folder() -> str:
     """Return the folder of compiled code; empty where there is no home."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    named = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Of an unknown home numba's own places are left.
-    return "" if cache.startswith("~") else f"{cache}/v-diffusion/compiled-{LANES}-{named}"
+    return "" if cache.startswith("~") else f"{cache}/v-diffusion/compiled-{LANES}-{DIGEST}"
 
 
 FOLDER = folder()
@@ -134,7 +136,8 @@ def task(function: Callable[..., None]) -> Callable[..., None]:
     scope = {"__name__": function.__module__, "function": inline(function), "take": take}
     # As a closure of a compiled function, which has an identity of its own, it would not be kept.
     entry = FunctionType(_entry.__code__, scope)
-    entry.__qualname__ = function.__qualname__
+    # numba knows all tasks as functions of this file; their names tell them, and versions, apart.
+    entry.__qualname__ = f"{function.__module__}.{function.__qualname__}.{DIGEST}"
     signature = types.void(types.CPointer(types.UniTuple(types.int64, 2 + len(names))))
     address = kept(numba.cfunc, signature, entry).address
 
