@@ -13,10 +13,9 @@ from CLIP import model as clip
 from diffusion.models import blocks
 
 from . import pointwise
-from .convolution import Convolution
+from .convolution import Convolution, in_order
 from .kernels.product import COLUMNS
 from .matmul import Linear
-from .pointwise import Rectifier
 
 Backward = TypeVar("Backward", bound=Callable[..., Any])
 
@@ -34,11 +33,6 @@ def once(backward: Backward) -> Backward:
         return backward(ctx, *grads)
 
     return first  # type: ignore[return-value]
-
-
-def in_order(x: Tensor) -> Tensor:
-    """Return pictures [B, C, H, W] in channels_last, others as they are."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class Once(torch.autograd.Function):
@@ -71,9 +65,9 @@ class Through(torch.autograd.Function):
     """A `ConvBlock`; the gradient goes to x alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: ConvBlock, modulations: list[Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, block: ConvBlock, scales: list[Any]) -> Tensor:
         h, moments = block.first.measured(x, None, block.measured)
-        first = rectifier(h, moments, modulations[:1])
+        first = pointwise.modulate(h, moments, scales[0])
         measured = block.measured and block.rectified
         g, moments = block.second.measured(h, first, measured)
         beside = x if block.skip is None else block.skip.forward(x)
@@ -81,7 +75,7 @@ class Through(torch.autograd.Function):
         if not block.rectified:
             ctx.save_for_backward(h)
             return g + beside
-        ctx.second = rectifier(g, moments, modulations[1:])
+        ctx.second = pointwise.modulate(g, moments, scales[1])
         ctx.save_for_backward(h, g)
         return pointwise.rectify(g, ctx.second, beside)
 
@@ -96,13 +90,6 @@ class Through(torch.autograd.Function):
         inner = block.second.backward(grad, after)
         before = pointwise.back(inner, h, ctx.first)
         return block.first.backward(inner, before, beside), None, None
-
-
-def rectifier(h: Tensor, moments: Tensor | None, modulation: list[Tensor]) -> Rectifier:
-    """Make what a convolution's output goes through; where it isn't modulated, a ReLU alone."""
-    if moments is None:
-        return pointwise.only_rectify(h)
-    return pointwise.modulate(h, moments, modulation[0])
 
 
 class ConvBlock(nn.Module):
@@ -121,12 +108,12 @@ class ConvBlock(nn.Module):
         self.rectified = bool(rectified)
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        scales: list[Tensor] = []
+        scales: list[Any] = [None, None]
         if cond is not None:
             if torch.is_grad_enabled() and cond.requires_grad:
                 text = "a twin gives no gradient to the time or the embedding"
                 raise ValueError(f"{text}; use the plain module")
-            scales = [F.linear(cond, weight) for weight in self.modulations]
+            scales = [*(F.linear(cond, weight) for weight in self.modulations), *scales]
         out: Tensor = Through.apply(in_order(x), self, scales)
         return out
 

@@ -17,15 +17,9 @@ FEW_PIXELS = 64
 ROOM, LITTLE_ROOM, FIRST_ROOM = 36, 3, 20
 
 
-def as_rows(x: Tensor) -> Tensor:
-    """Return pictures [B, C, H, W] as rows of pixels, [B H W, C]."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def as_picture(rows: Tensor, like: Tensor) -> Tensor:
-    """Return rows of pixels [B H W, C] as pictures [B, C, H, W], with the sides of another."""
-    b, _, h, w = like.shape
-    return rows.view(b, h, w, -1).permute(0, 3, 1, 2)
+def in_order(x: Tensor) -> Tensor:
+    """Return pictures [B, C, H, W] in channels_last, others as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class Convolution:
@@ -67,10 +61,8 @@ class Convolution:
         if few_pixels.is_faster(x.numel() // x.shape[1], self.weight):
             return few_pixels.convolve(x, self.weight, self.bias)
         if self.linear is not None:
-            return as_picture(self.linear.forward(as_rows(x)), x)
-        return F.conv2d(x, self.weight, self.bias, padding=self.padding).contiguous(
-            memory_format=torch.channels_last
-        )
+            return self.linear.forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return in_order(F.conv2d(x, self.weight, self.bias, padding=self.padding))
 
     def backward(
         self, grad: Tensor, before: Rectifier | None = None, added: Tensor | None = None
@@ -91,10 +83,9 @@ class Convolution:
 
     def backward_alone(self, grad: Tensor) -> Tensor:
         if self.linear is not None:
-            return as_picture(self.linear.backward(as_rows(grad)), grad)
+            return self.linear.backward(grad.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         # Weights as they are and a picture in the same order spare one pass over the weights.
         small = grad.shape[2] * grad.shape[3] <= FEW_PIXELS
         order = torch.contiguous_format if small else torch.channels_last
         grad = grad.contiguous(memory_format=order)
-        grad_x = F.conv_transpose2d(grad, self.weight, padding=self.padding)
-        return grad_x.contiguous(memory_format=torch.channels_last)
+        return in_order(F.conv_transpose2d(grad, self.weight, padding=self.padding))

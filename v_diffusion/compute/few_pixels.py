@@ -7,6 +7,7 @@ lie, in a mapped file, they need neither packing nor a second place.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .kernels import address, dots, round_up
@@ -29,12 +30,13 @@ def supports(weight: Tensor) -> bool:
 
 
 def around(x: Tensor) -> Tensor:
-    """Return the 3x3 pixels around each of pictures in channels_last, as rows: [B H W, 9 C]."""
+    """Return the 3x3 pixels around each of pictures, as rows: [B H W, 9 C]."""
     b, c, h, w = x.shape
-    rows = x.new_empty(b * h * w, 9 * c)
-    places = {"x": address(x, b, c, h, w), "output": address(rows, b * h * w, 9 * c)}
-    dots.around(**places, images=b, height=h, width=w, channels=c)
-    return rows
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    rows = x.new_empty(b, h, w, c, 9)
+    for i in range(9):
+        rows[..., i] = padded[:, i // 3 : i // 3 + h, i % 3 : i % 3 + w]
+    return rows.view(b * h * w, 9 * c)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -47,14 +49,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out = out.zero_() if bias is None else out.copy_(bias)
     threads = torch.get_num_threads()
     dump = x.new_empty(threads * LANES)
-    dots.dots(
-        x=address(rows, count, inner),
-        weight=address(weight, columns, inner),
-        output=address(out, count, columns),
-        dump=address(dump, threads * LANES),
-        rows=count,
-        inner=inner,
-        columns=columns,
-        chunk=min(MOST_FILTERS, round_up(-(-columns // threads), dots.FILTERS)),
-    )
+    chunk = min(MOST_FILTERS, round_up(-(-columns // threads), dots.FILTERS))
+    factors = {"x": address(rows, count, inner), "weight": address(weight, columns, inner)}
+    results = {"output": address(out, count, columns), "dump": address(dump, threads * LANES)}
+    sizes = {"rows": count, "inner": inner, "columns": columns, "chunk": chunk}
+    dots.dots(-(-columns // chunk), **factors, **results, **sizes)
     return out.view(b, h, w, -1).permute(0, 3, 1, 2)

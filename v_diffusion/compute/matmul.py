@@ -39,16 +39,11 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
     parts = round_up(-(-rows // MOST_ROWS), torch.get_num_threads())
     out = x.new_empty(rows, columns)
     base = x.new_zeros(columns) if bias is None else bias
-    product.matmul(
-        x=address(x, rows, inner),
-        weight=address(packed, blocks, inner, width),
-        output=address(out, rows, columns),
-        base=address(base, columns),
-        rows=rows,
-        inner=inner,
-        columns=columns,
-        chunk=round_up(-(-rows // parts), ROWS),
-    )
+    chunk = round_up(-(-rows // parts), ROWS)
+    factors = {"x": address(x, rows, inner), "weight": address(packed, blocks, inner, width)}
+    results = {"output": address(out, rows, columns), "base": address(base, columns)}
+    sizes = {"rows": rows, "inner": inner, "columns": columns, "chunk": chunk}
+    product.matmul(-(-rows // chunk), **factors, **results, **sizes)
     return out
 
 

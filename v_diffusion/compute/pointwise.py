@@ -41,13 +41,15 @@ class Rectifier:
 
 
 def each_pixel(how: int, x: Tensor, **tensors: Tensor | None) -> Tensor:
-    """Run a pointwise task; return its sums, [B, parts, 3], which are empty if it takes none."""
+    """Run a pointwise task; return its sums, [B, parts, 3], if it takes any."""
     b, c, h, w = x.shape
-    parts = -(-h * w // jit.PIXELS) if how in (jit.MEASURE, jit.SUM_GRADIENT) else 0
-    space = x.new_zeros(b * parts * (2 * LANES + 3))
-    sizes = {"images": b, "area": h * w, "channels": c, "sums": address(space, space.numel())}
-    jit.each_pixel(how=how, **sizes, **addresses(x, {"x": x, **tensors}))
-    return space[2 * LANES * b * parts :].view(b, parts, 3)
+    parts = -(-h * w // jit.PIXELS)
+    summed = b * parts * (how in (jit.MEASURE, jit.SUM_GRADIENT))
+    sums, found = x.new_zeros(summed, 2 * LANES), x.new_zeros(summed, 3)
+    places = {"sums": address(sums, *sums.shape), "found": address(found, *found.shape)}
+    places.update(addresses(x, {"x": x, **tensors}))
+    jit.each_pixel(b * parts, how=how, area=h * w, channels=c, **places)
+    return found.view(b, -1, 3)
 
 
 def rectify(h: Tensor, through: Rectifier, added: Tensor | None = None) -> Tensor:
@@ -63,24 +65,22 @@ def measure(h: Tensor) -> Tensor:
     return each_pixel(jit.MEASURE, h)
 
 
-def modulate(h: Tensor, found: Tensor, modulation: Tensor) -> Rectifier:
+def modulate(h: Tensor, found: Tensor | None, modulation: Tensor | None) -> Rectifier:
     """Make the rectifier of h normalised over each whole image, scaled and shifted.
 
     Args:
-        found: h's moments, [B, parts, 3].
+        found: h's moments, [B, parts, 3]; None if h is only rectified.
         modulation: [B, 2 C] or [1, 2 C]; each channel's scale beyond 1, then each one's shift.
     """
-    (b, c), parts, rows = h.shape[:2], found.shape[1], len(modulation)
+    b, c = h.shape[:2]
+    if found is None or modulation is None:
+        return Rectifier(h.new_ones(b, c), h.new_zeros(b, c))
+    parts, modulation = found.shape[1], modulation.expand(b, -1).contiguous()
     scale, shift, moments = h.new_empty(b, c), h.new_empty(b, c), h.new_empty(b, 2)
-    given = address(modulation, rows, 2 * c)
+    given = address(modulation, b, 2 * c)
     to = address(scale, b, c), address(shift, b, c), address(moments, b, 2)
-    normalisation.modulation(address(found, b, parts, 3), parts, b, c, given, rows, *to)
+    normalisation.modulation(address(found, b, parts, 3), parts, b, c, given, *to)
     return Rectifier(scale, shift, moments)
-
-
-def only_rectify(h: Tensor) -> Rectifier:
-    """Make the rectifier of pictures that are not normalised."""
-    return Rectifier(h.new_ones(h.shape[:2]), h.new_zeros(h.shape[:2]))
 
 
 def back(g: Tensor, h: Tensor, through: Rectifier) -> Rectifier:

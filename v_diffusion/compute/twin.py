@@ -20,19 +20,9 @@ Model = TypeVar("Model", bound=nn.Module)
 Replace = Callable[[nn.Module], nn.Module | None]
 BLOCKS = (blocks.ConvBlock, blocks.PlainConvBlock, blocks.SelfAttention)
 # The modules that those which are replaced may consist of.
-KNOWN = {
-    *BLOCKS,
-    blocks.Modulation,
-    clip.Attention,
-    clip.Block,
-    clip.LayerNorm,
-    clip.QuickGELU,
-    nn.Conv2d,
-    nn.Identity,
-    nn.Linear,
-    nn.ModuleDict,
-    nn.Sequential,
-}
+CLIPS = (clip.Attention, clip.Block, clip.LayerNorm, clip.QuickGELU)
+PYTORCHS = (nn.Conv2d, nn.Identity, nn.Linear, nn.ModuleDict, nn.Sequential)
+KNOWN = {*BLOCKS, blocks.Modulation, *CLIPS, *PYTORCHS}
 REMEDY = "use the plain module"
 
 
@@ -54,7 +44,7 @@ class Checkpointed(nn.Module):
         return checkpoint(self.block, x, cond, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
 
 
-def frozen_copy(module: nn.Module, replace: Replace) -> nn.Module:
+def frozen_copy(module: nn.Module, replace: Replace = lambda _: None) -> nn.Module:
     """Copy the structure of a module, but not its tensors, which want no gradients any more.
 
     Args:
@@ -76,14 +66,10 @@ def checkpointed(model: Model) -> Model:
     """Return a frozen copy of a diffusion model that guides in less memory and more time."""
 
     def replace(module: nn.Module) -> nn.Module | None:
-        return Checkpointed(frozen_copy(module, no_other)) if isinstance(module, BLOCKS) else None
+        return Checkpointed(frozen_copy(module)) if isinstance(module, BLOCKS) else None
 
     twin: Model = frozen_copy(model, replace)  # type: ignore[assignment]
     return twin
-
-
-def no_other(module: nn.Module) -> None:
-    """Replace nothing."""
 
 
 def is_untouched(module: nn.Module) -> bool:
@@ -105,8 +91,12 @@ def is_ours(layer: nn.Module) -> bool:
     return side in (1, 3) and found == ((side, side), (side // 2,) * 2, (1, 1), (1, 1), 1)
 
 
-def refuse(x: Tensor, channels: int, sides: str, sound: bool) -> None:
-    """Check what a twin is given; `sides` says what they must be, `sound` that they are."""
+def check(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse what the twin of a diffusion model or an image tower can't do right, first of all."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    side = getattr(module, "input_resolution", None)
+    channels = 3 if side else module.shape[0]
+    sides = f"H and W {side}" if side else f"H and W multiples of {module.size_multiple}"
     tracing = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     modes = torch._C._len_torch_dispatch_stack()
     functorch = getattr(torch._C, "_are_functorch_transforms_active", bool)()
@@ -116,23 +106,12 @@ def refuse(x: Tensor, channels: int, sides: str, sound: bool) -> None:
         raise RuntimeError(f"a twin computes in fp32 alone; leave autocast, or {REMEDY}")
     if type(x) not in (Tensor, nn.Parameter) or x.device.type != "cpu" or x.dtype != torch.float32:
         raise TypeError(f"a twin takes fp32 on a CPU, not {x.dtype} on {x.device}; {REMEDY}")
+    sound = all(
+        one == side if side else one and not one % module.size_multiple for one in x.shape[2:]
+    )
     if x.ndim != 4 or x.shape[1] != channels or not len(x) or not sound:
         wanted = f"[B, {channels}, H, W], B at least 1 and {sides}"
         raise ValueError(f"a twin takes {wanted}, not {list(x.shape)}; change the input's shape")
-
-
-def check_model(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse what a diffusion model's twin can't do right, before it begins."""
-    x: Tensor = args[0] if args else kwargs["input"]
-    multiple: int = model.size_multiple
-    sides = f"H and W multiples of {multiple}"
-    refuse(x, model.shape[0], sides, not any(side % multiple or not side for side in x.shape[2:]))
-
-
-def check_tower(tower: Any, args: tuple[Any, ...]) -> None:
-    """Refuse what the twin of CLIP's image tower can't do right, before it begins."""
-    side: int = tower.input_resolution
-    refuse(args[0], 3, f"H and W {side}", args[0].shape[2:] == (side, side))
 
 
 def refuse_saving(module: nn.Module, *_: object) -> None:
@@ -174,7 +153,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
             ours = is_untouched(module) and all(map(is_ours, layers)) and twins.supports(module)
             return twins.ConvBlock(module, checkpointing) if ours else None
         if type(module) is clip.Block and is_untouched(module) and not module.attn.causal:
-            norms = [frozen_copy(one, no_other) for one in (module.ln_1, module.ln_2)]
+            norms = [frozen_copy(one) for one in (module.ln_1, module.ln_2)]
             return twins.TransformerBlock(module, norms, module is last, checkpointing)
         if module is first and is_untouched(module):
             return twins.Patches(module, checkpointing)
@@ -188,13 +167,8 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
         return faster(module)
 
     twin: Any = frozen_copy(model, replace)
-    if not can_compile:
-        twin = twin.to(memory_format=torch.channels_last)
-    elif tower is None:
-        twin.register_forward_pre_hook(check_model, with_kwargs=True)
+    if can_compile:
+        (twin if tower is None else twin.visual).register_forward_pre_hook(check, with_kwargs=True)
         twin.register_state_dict_pre_hook(refuse_saving)
-    else:
-        twin.visual.register_forward_pre_hook(check_tower)
-        twin.register_state_dict_pre_hook(refuse_saving)
-    made: Model = twin
+    made: Model = twin if can_compile else twin.to(memory_format=torch.channels_last)
     return made

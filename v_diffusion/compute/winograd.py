@@ -67,7 +67,7 @@ def pack(weight: Tensor) -> Tensor:
     turned = F.pad(turned, more).flatten().contiguous()
     out = weight.new_empty(jit.PRODUCTS * channels * filters)
     places = {"x": address(turned, 9 * channels * filters), "output": address(out, out.numel())}
-    jit.pack(**places, channels=channels, filters=filters)
+    jit.pack(channels, **places, channels=channels, filters=filters)
     return out
 
 
@@ -106,23 +106,17 @@ def convolve(
     size = round_up(jit.scratch_bytes(tiles, deep, wide), ALIGNMENT)
     scratch = x.new_empty(threads * size // 4)
     moments = x.new_empty(b, per_image, 3) if measured else None
-    together = None if wide > filters else added
-    jit.convolve(
-        images=b,
-        height=h,
-        width=w,
-        channels=deep,
-        filters=wide,
-        tiles=tiles,
-        weight=address(packed, jit.PRODUCTS * deep * wide),
-        bias=address(zeros, max(deep, wide)) if bias is None else address(bias, wide),
-        zeros=address(zeros, max(deep, wide)),
-        scratch=address(scratch, threads * size // 4),
-        scratch_size=size,
-        moments=0 if moments is None else address(moments, b, per_image, 3),
+    places = {
+        "weight": address(packed, jit.PRODUCTS * deep * wide),
+        "bias": address(zeros, len(zeros)) if bias is None else address(bias, wide),
+        "zeros": address(zeros, len(zeros)),
+        "scratch": address(scratch, len(scratch)),
+        "moments": 0 if moments is None else address(moments, b, per_image, 3),
         **addresses(x, {"x": x, **(before or {})}),
-        **addresses(out, {"output": out, "added": together}),
-    )
+        **addresses(out, {"output": out, "added": None if wide > filters else added}),
+    }
+    sizes = {"height": h, "width": w, "channels": deep, "filters": wide, "tiles": tiles}
+    jit.convolve(b * per_image, scratch_size=size, **sizes, **places)
     if wide > filters:
         out = out[:, :filters].contiguous(memory_format=torch.channels_last)
         out = out if added is None else out.add_(added)

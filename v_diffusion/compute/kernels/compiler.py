@@ -21,19 +21,21 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import threads
-from .vectors import LANES, LONG, Long
+from .vectors import FLOAT, LANES, LONG, Float, Long
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 KINDS = {"Long": types.int64, "Float": types.float32, "None": types.void}
 
 
+SOURCES = b"\0".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+DIGEST = hashlib.sha256(SOURCES).hexdigest()[:16]
+
+
 def folder() -> str:
     """Return the folder of compiled code; empty where there is no home."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    named = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Of an unknown home numba's own places are left.
-    return "" if cache.startswith("~") else f"{cache}/v-diffusion/compiled-{LANES}-{named}"
+    return "" if cache.startswith("~") else f"{cache}/v-diffusion/compiled-{LANES}-{DIGEST}"
 
 
 FOLDER = folder()
@@ -49,33 +51,6 @@ def kept(decorator: Callable[..., Any], signature: Any, function: Callable[..., 
         return decorator(signature)(function)
     finally:
         numba.config.CACHE_DIR = before
-
-
-def _entry(arguments: Any) -> None:
-    function(*arguments[0])  # noqa: F821
-
-
-def task(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile what each thread does; return a call of it, by keywords, in PyTorch's threads.
-
-    The function takes 64-bit integers. The first is the address of two, 0 before a call, with which
-    threads `take` parts and count themselves; a call gives the others, 0 where it leaves one out.
-    """
-    _, *names = inspect.signature(function).parameters
-    # As a closure of a compiled function, which has an identity of its own, it would not be kept.
-    entry = FunctionType(
-        _entry.__code__, {"__name__": function.__module__, "function": inline(function)}
-    )
-    entry.__qualname__ = function.__qualname__
-    signature = types.void(types.CPointer(types.UniTuple(types.int64, 1 + len(names))))
-    address = kept(numba.cfunc, signature, entry).address
-
-    def run(**values: int) -> None:
-        arguments = [values.pop(name, 0) for name in names]
-        assert not values, f"{function.__name__} takes {names}, not {list(values)}"
-        threads.share(address, arguments)
-
-    return run
 
 
 def compiled(function: Function) -> Function:
@@ -113,3 +88,62 @@ def kernel(emit: Callable[..., Any]) -> Callable[..., Any]:
     setattr(typed, "__signature__", shape.replace(parameters=[first, *shape.parameters.values()]))  # noqa: B010
     found: Callable[..., Any] = intrinsic(typed)
     return found
+
+
+@kernel
+def long_at(address: Long) -> Long:
+    return address.number(LONG)
+
+
+@kernel
+def put_long(address: Long, value: Long) -> None:
+    address.builder.store(value.value, address.pointer(LONG))
+
+
+@kernel
+def take(address: Long) -> Long:
+    """Count the 64-bit integer at an address on by one, among threads; return what it was."""
+    return address.builder.atomic_rmw("add", address.pointer(LONG), LONG(1), "seq_cst")
+
+
+@kernel
+def float_at(address: Long) -> Float:
+    return address.number()
+
+
+@kernel
+def put_float(address: Long, value: Float) -> None:
+    address.builder.store(value, address.pointer(FLOAT))
+
+
+def _entry(arguments: Any) -> None:
+    """Take parts in turns with other threads; `task` says what `take` and `function` are."""
+    numbers = arguments[0]
+    thread = take(numbers[0] + 8)
+    part = take(numbers[0])
+    while part < numbers[1]:
+        function(thread, part, *numbers[2:])  # noqa: F821
+        part = take(numbers[0])
+
+
+def task(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile what is done for each part of some work; return a call of it in PyTorch's threads.
+
+    The function takes 64-bit integers: the numbers of its thread and of the part, and what the call
+    gives by keywords, 0 where that leaves one out.
+    """
+    _, _, *names = inspect.signature(function).parameters
+    scope = {"__name__": function.__module__, "function": inline(function), "take": take}
+    # As a closure of a compiled function, which has an identity of its own, it would not be kept.
+    entry = FunctionType(_entry.__code__, scope)
+    # numba knows all tasks as functions of this file; their names tell them, and versions, apart.
+    entry.__qualname__ = f"{function.__module__}.{function.__qualname__}.{DIGEST}"
+    signature = types.void(types.CPointer(types.UniTuple(types.int64, 2 + len(names))))
+    address = kept(numba.cfunc, signature, entry).address
+
+    def run(parts: int, **values: int) -> None:
+        arguments = [values.pop(name, 0) for name in names]
+        assert not values, f"{function.__name__} takes {names}, not {list(values)}"
+        threads.share(address, parts, arguments)
+
+    return run

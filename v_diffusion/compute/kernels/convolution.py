@@ -9,8 +9,8 @@ written.
 
 from __future__ import annotations
 
-from .compiler import inline, task
-from .primitives import float_at, long_at, put_float, put_long, put_moments, take
+from .compiler import float_at, inline, long_at, put_float, put_long, task
+from .normalisation import put_moments
 from .product import COLUMNS, multiply
 from .tiles import (
     IN,
@@ -48,11 +48,11 @@ def put_addresses(
 
 @task
 def convolve(
-    counts: int,
+    thread: int,
+    part: int,
     x: int,
     weight: int,
     output: int,
-    images: int,
     height: int,
     width: int,
     channels: int,
@@ -69,7 +69,7 @@ def convolve(
     scratch: int,
     scratch_size: int,
 ) -> None:
-    """Convolve pictures x of so many channels, in pieces of so many tiles.
+    """Convolve pictures x of so many channels; a part is a piece of so many tiles of one.
 
     Args:
         scale, shift: of a `rectified` that x goes through first, if there is one.
@@ -81,75 +81,63 @@ def convolve(
     pieces = (down * across + tiles - 1) // tiles
     row_in, row_out = BYTES * channels, BYTES * filters
     stride, stride_out = tiles * row_in, tiles * row_out
-    transformed = scratch + take(counts + 8) * scratch_size
+    transformed = scratch + thread * scratch_size
     products = transformed + PRODUCTS * stride
     dump = products + PRODUCTS * stride_out
     sums = dump + row_out
     places = sums + 3 * SIZE
-    while True:
-        part = take(counts)
-        if part >= pieces * images:
-            return
-        image, first = part // pieces, part % pieces * tiles
-        picture = x + image * height * width * row_in
-        a, b, c = scale + image * row_in, shift + image * row_in, more + 3 * BYTES * image
-        last = min(first + tiles, down * across)
-        for tile in range(first, last):
-            top, left = tile // across * OUT - 1, tile % across * OUT - 1
-            put_addresses(places, picture, top, left, height, width, row_in, IN, zeros)
-            to = transformed + (tile - first) * row_in
-            for n in range(0, row_in, SIZE):
-                if not scale:
-                    tile_in(places, n, to + n, stride)
-                elif not other:
-                    tile_in_rectified(places, n, to + n, stride, zeros, a + n, b + n)
-                else:
-                    tile_in_gradient(places, n, to + n, stride, zeros, other - x, a + n, b + n, c)
-        for k in range(PRODUCTS):
-            multiply(
-                transformed + k * stride,
-                weight + k * channels * row_out,
-                products + k * stride_out,
-                tiles,
-                channels,
-                filters,
-                zeros,
-            )
-        picture = output + image * height * width * row_out
-        put_float(sums + 2 * SIZE, 0.0)
-        if moments:  # which are taken around the first number
-            top, left = first // across * OUT, first % across * OUT
-            put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
-            tile_out(products, stride_out, places, 0, dump, bias, sums)
-            put_float(sums + 2 * SIZE, float_at(long_at(places)))
-        for i in range(2 * LANES):
-            put_float(sums + BYTES * i, 0.0)
-        pixels = 0
-        for tile in range(first, last):
-            top, left = tile // across * OUT, tile % across * OUT
-            put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
-            pixels += min(OUT, height - top) * min(OUT, width - left)
-            of = products + (tile - first) * row_out
-            for n in range(0, row_out, SIZE):
-                if added:
-                    tile_out_added(of + n, stride_out, places, n, dump, added - output)
-                else:
-                    tile_out(of + n, stride_out, places, n, dump, bias + n, sums)
-        if moments:
-            start, to = float_at(sums + 2 * SIZE), moments + 3 * BYTES * part
-            put_moments(sums, start, pixels * filters, to)
+    image, first = part // pieces, part % pieces * tiles
+    picture = x + image * height * width * row_in
+    a, b, c = scale + image * row_in, shift + image * row_in, more + 3 * BYTES * image
+    last = min(first + tiles, down * across)
+    for tile in range(first, last):
+        top, left = tile // across * OUT - 1, tile % across * OUT - 1
+        put_addresses(places, picture, top, left, height, width, row_in, IN, zeros)
+        to = transformed + (tile - first) * row_in
+        for n in range(0, row_in, SIZE):
+            if not scale:
+                tile_in(places, n, to + n, stride)
+            elif not other:
+                tile_in_rectified(places, n, to + n, stride, zeros, a + n, b + n)
+            else:
+                tile_in_gradient(places, n, to + n, stride, zeros, other - x, a + n, b + n, c)
+    for k in range(PRODUCTS):
+        of, to = transformed + k * stride, products + k * stride_out
+        multiply(of, weight + k * channels * row_out, to, tiles, channels, filters, zeros)
+    picture = output + image * height * width * row_out
+    put_float(sums + 2 * SIZE, 0.0)
+    if moments:  # which are taken around the first number
+        top, left = first // across * OUT, first % across * OUT
+        put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
+        tile_out(products, stride_out, places, 0, dump, bias, sums)
+        put_float(sums + 2 * SIZE, float_at(long_at(places)))
+    for i in range(2 * LANES):
+        put_float(sums + BYTES * i, 0.0)
+    pixels = 0
+    for tile in range(first, last):
+        top, left = tile // across * OUT, tile % across * OUT
+        put_addresses(places, picture, top, left, height, width, row_out, OUT, dump)
+        pixels += min(OUT, height - top) * min(OUT, width - left)
+        of = products + (tile - first) * row_out
+        for n in range(0, row_out, SIZE):
+            if added:
+                tile_out_added(of + n, stride_out, places, n, dump, added - output)
+            else:
+                tile_out(of + n, stride_out, places, n, dump, bias + n, sums)
+    if moments:
+        start, to = float_at(sums + 2 * SIZE), moments + 3 * BYTES * part
+        put_moments(sums, start, pixels * filters, to)
 
 
 @task
-def pack(counts: int, x: int, output: int, channels: int, filters: int) -> None:
-    """Write G g G^T of weights, [3, 3, channels, filters], in the order of `multiply`."""
+def pack(thread: int, part: int, x: int, output: int, channels: int, filters: int) -> None:
+    """Write G g G^T of weights, [3, 3, channels, filters], in the order of `multiply`.
+
+    A part is a channel.
+    """
     size = BYTES * channels * filters
-    while True:
-        channel = take(counts)
-        if channel >= channels:
-            return
-        for n in range(0, filters, LANES):
-            block, lane = n // COLUMNS * COLUMNS, n % COLUMNS
-            weights = x + BYTES * (channel * filters + n)
-            to = output + BYTES * (block * channels + channel * COLUMNS + lane)
-            weights_in(weights, size, to, size)
+    for n in range(0, filters, LANES):
+        block, lane = n // COLUMNS * COLUMNS, n % COLUMNS
+        weights = x + BYTES * (part * filters + n)
+        to = output + BYTES * (block * channels + part * COLUMNS + lane)
+        weights_in(weights, size, to, size)

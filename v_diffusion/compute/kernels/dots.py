@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from .compiler import kernel, task
-from .primitives import take
-from .vectors import BYTES, FLOAT, INT, LANES, LONG, SIZE, ZERO, Long, Vector, accumulate
+from .vectors import BYTES, FLOAT, INT, LANES, SIZE, ZERO, Long, Vector, accumulate
 
 # Of a block: rows and filters. Their sums fill one vector.
 PAIR = 2
 FILTERS = LANES // PAIR
 # Vectors of a piece of rows: so much of them stays in the cache while the filters pass.
 STRETCH = 36
-NEIGHBOURS = 9
 HALF = ir.VectorType(FLOAT, FILTERS)
 
 
@@ -51,13 +48,7 @@ def sums_of(vectors: list[Vector]) -> Vector:
 
 @kernel
 def add_dots(
-    row: Long,
-    other_row: Long,
-    weights: Long,
-    stride: Long,
-    vectors: Long,
-    out: Long,
-    other_out: Long,
+    row: Long, other: Long, weights: Long, stride: Long, vectors: Long, out: Long, other_out: Long
 ) -> None:
     """Add the dot products of two rows with FILTERS rows of weights to numbers at two addresses.
 
@@ -68,7 +59,7 @@ def add_dots(
     starts = [weights + stride * i for i in range(FILTERS)]
 
     def terms(k: Long) -> Iterator[Vector]:
-        pixels = [(start + k * SIZE).load() for start in (row, other_row)]
+        pixels = [(start + k * SIZE).load() for start in (row, other)]
         for start in starts:
             factor = (start + k * SIZE).load()
             yield from (pixel * factor for pixel in pixels)
@@ -83,7 +74,8 @@ def add_dots(
 
 @task
 def dots(
-    counts: int,
+    thread: int,
+    part: int,
     x: int,
     weight: int,
     output: int,
@@ -93,57 +85,17 @@ def dots(
     chunk: int,
     dump: int,
 ) -> None:
-    """Add x weight^T to the output, [rows, columns], in chunks of columns."""
-    dump += take(counts + 8) * SIZE
-    while True:
-        first = take(counts) * chunk
-        if first >= columns:
-            return
-        last = min(first + chunk, columns)
-        for start in range(0, inner, STRETCH * LANES):
-            vectors = min(STRETCH, (inner - start) // LANES)
-            for column in range(first, last, FILTERS):
-                of = weight + BYTES * (column * inner + start)
-                for row in range(0, rows, PAIR):
-                    at = x + BYTES * (row * inner + start)
-                    to = output + BYTES * (row * columns + column)
-                    if row + 1 < rows:
-                        other, other_to = at + BYTES * inner, to + BYTES * columns
-                    else:
-                        other, other_to = at, dump
-                    add_dots(at, other, of, BYTES * inner, vectors, to, other_to)
-
-
-@kernel
-def spread_out(x: Long, to: Long, count: Long) -> None:
-    """Numbers in a row to every ninth place of another. Of an address of 0 they are zeros."""
-    builder = x.builder
-    there = builder.icmp_signed("!=", x.value, LONG(0))
-    with cgutils.for_range(builder, count.value, intp=LONG) as loop:
-        i = Long(builder, loop.index)
-        place = (to + i * (NEIGHBOURS * BYTES)).pointer(FLOAT)
-        with builder.if_else(there) as (here, beyond):
-            with here:
-                builder.store((x + i * BYTES).number(), place)
-            with beyond:
-                builder.store(FLOAT(0.0), place)
-
-
-@task
-def around(
-    counts: int, x: int, output: int, images: int, height: int, width: int, channels: int
-) -> None:
-    """Write the 3x3 pixels around each as a row: [pixels, channels, 3, 3]."""
-    area = height * width
-    while True:
-        pixel = take(counts)
-        if pixel >= images * area:
-            return
-        picture = x + BYTES * (pixel // area) * area * channels
-        to = output + BYTES * pixel * NEIGHBOURS * channels
-        top, left = pixel % area // width - 1, pixel % width - 1
-        for i in range(NEIGHBOURS):
-            row, column = top + i // 3, left + i % 3
-            inside = 0 <= row < height and 0 <= column < width
-            at = picture + BYTES * channels * (row * width + column) if inside else 0
-            spread_out(at, to + BYTES * i, channels)
+    """Add x weight^T to the output, [rows, columns]; a part is a chunk of columns."""
+    last = min((part + 1) * chunk, columns)
+    for start in range(0, inner, STRETCH * LANES):
+        vectors = min(STRETCH, (inner - start) // LANES)
+        for column in range(part * chunk, last, FILTERS):
+            of = weight + BYTES * (column * inner + start)
+            for row in range(0, rows, PAIR):
+                at = x + BYTES * (row * inner + start)
+                to = output + BYTES * (row * columns + column)
+                if row + 1 < rows:
+                    other, other_to = at + BYTES * inner, to + BYTES * columns
+                else:
+                    other, other_to = at, dump + thread * SIZE
+                add_dots(at, other, of, BYTES * inner, vectors, to, other_to)

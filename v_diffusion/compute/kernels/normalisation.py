@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from .compiler import compiled, inline
-from .primitives import float_at, put_float
-from .vectors import BYTES
+from .compiler import compiled, float_at, inline, put_float
+from .vectors import BYTES, LANES, SIZE
 
 EPSILON = 1e-5  # that group_norm adds to the variance
+
+
+@inline
+def sum_of(vector: int) -> float:
+    """Return the sum over the lanes of the vector at an address."""
+    total = 0.0
+    for lane in range(LANES):
+        total += float_at(vector + BYTES * lane)
+    return total
+
+
+@inline
+def put_moments(vectors: int, start: float, count: int, to: int) -> None:
+    """Write the count of numbers, their mean and the sum of their squares around that.
+
+    Args:
+        vectors: the address of two vectors, of sums of the numbers less `start` and of the squares
+            of those: around 0, numbers far from there would lose their digits.
+    """
+    total = sum_of(vectors)
+    put_float(to, 1.0 * count)
+    put_float(to + BYTES, start + total / count)
+    put_float(to + 2 * BYTES, sum_of(vectors + SIZE) - total * total / count)
 
 
 @inline
@@ -17,23 +39,14 @@ def number(sums: int, part: int, which: int) -> float:
 
 @compiled
 def modulation(
-    found: int,
-    parts: int,
-    images: int,
-    channels: int,
-    given: int,
-    rows: int,
-    a: int,
-    b: int,
-    to: int,
+    found: int, parts: int, images: int, channels: int, given: int, a: int, b: int, to: int
 ) -> None:
     """Write a and b with a h + b = (1 + scale) normalised h + shift.
 
     Args:
         found: of each of an image's parts, the count of numbers of h, their mean, and the sum of
             squares around that.
-        given: [rows, 2, channels], scale and shift of each channel; of one row or of as many
-            as there are images.
+        given: [images, 2, channels], scale and shift of each channel.
         a, b: [images, channels].
         to: [images, 2], where the mean and 1 over the standard deviation go.
     """
@@ -47,7 +60,7 @@ def modulation(
             away = number(found, part, 1) - mean
             squares += number(found, part, 2) + number(found, part, 0) * away * away
         over = 1 / (squares / count + EPSILON) ** 0.5
-        row = given + 2 * BYTES * channels * (image % rows)
+        row = given + 2 * BYTES * channels * image
         for channel in range(channels):
             at, scale = BYTES * (image * channels + channel), row + BYTES * channel
             factor = (1 + float_at(scale)) * over

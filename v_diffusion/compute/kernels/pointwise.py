@@ -6,8 +6,8 @@ same.
 
 from __future__ import annotations
 
-from .compiler import kernel, task
-from .primitives import float_at, put_float, put_moments, sum_of, take
+from .compiler import float_at, kernel, put_float, task
+from .normalisation import put_moments, sum_of
 from .vectors import BYTES, SIZE, Long, Vector, rectified, unrectified
 
 PIXELS = 256  # of a part, at most
@@ -53,51 +53,48 @@ def sum_gradient(g: Long, h: Long, sums: Long, scale: Long, shift: Long, more: L
 
 @task
 def each_pixel(
-    counts: int,
+    thread: int,
+    part: int,
     how: int,
     x: int,
     other: int,
     output: int,
-    images: int,
     area: int,
     channels: int,
     scale: int,
     shift: int,
     more: int,
     sums: int,
+    found: int,
 ) -> None:
     """Do one of the above to pictures x of so many pixels.
 
     Args:
-        sums: two vectors of each part, and behind those of all parts three numbers of each.
+        sums, found: two vectors and three numbers of each part.
     """
     parts = (area + PIXELS - 1) // PIXELS
     row = BYTES * channels
-    while True:
-        part = take(counts)
-        if part >= parts * images:
-            return
-        image, first = part // parts, part % parts * PIXELS
-        start = (image * area + first) * row
-        pixels = min(PIXELS, area - first)
-        a, b, c = scale + image * row, shift + image * row, more + 3 * BYTES * image
-        vectors = sums + 2 * SIZE * part
-        for i in range(pixels):
-            for n in range(0, row, SIZE):
-                at = start + i * row + n
-                if how == RECTIFY:
-                    rectify(x + at, output + at, a + n, b + n)
-                elif how == RECTIFY_AND_ADD:
-                    rectify_and_add(x + at, other + at, output + at, a + n, b + n)
-                elif how == MEASURE:
-                    measure(x + at, x + start, vectors)
-                elif how == SUM_GRADIENT:
-                    sum_gradient(x + at, other + at, vectors, a + n, b + n, c)
-                else:
-                    unrectify(x + at, other + at, output + at, a + n, b + n, c)
-        to = sums + 2 * SIZE * parts * images + 3 * BYTES * part
-        if how == MEASURE:
-            put_moments(vectors, float_at(x + start), pixels * channels, to)
-        elif how == SUM_GRADIENT:
-            put_float(to, sum_of(vectors))
-            put_float(to + BYTES, sum_of(vectors + SIZE))
+    image, first = part // parts, part % parts * PIXELS
+    start = (image * area + first) * row
+    pixels = min(PIXELS, area - first)
+    a, b, c = scale + image * row, shift + image * row, more + 3 * BYTES * image
+    vectors = sums + 2 * SIZE * part
+    for i in range(pixels):
+        for n in range(0, row, SIZE):
+            at = start + i * row + n
+            if how == RECTIFY:
+                rectify(x + at, output + at, a + n, b + n)
+            elif how == RECTIFY_AND_ADD:
+                rectify_and_add(x + at, other + at, output + at, a + n, b + n)
+            elif how == MEASURE:
+                measure(x + at, x + start, vectors)
+            elif how == SUM_GRADIENT:
+                sum_gradient(x + at, other + at, vectors, a + n, b + n, c)
+            else:
+                unrectify(x + at, other + at, output + at, a + n, b + n, c)
+    to = found + 3 * BYTES * part
+    if how == MEASURE:
+        put_moments(vectors, float_at(x + start), pixels * channels, to)
+    elif how == SUM_GRADIENT:
+        put_float(to, sum_of(vectors))
+        put_float(to + BYTES, sum_of(vectors + SIZE))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .compiler import inline, kernel, task
-from .primitives import take
 from .vectors import BYTES, LANES, SIZE, Long, Vector, accumulate
 
 # Of a block: vectors of columns, and rows. What its sums take of the registers leaves enough for
@@ -16,15 +15,9 @@ COLUMNS = VECTORS * LANES
 
 
 @kernel
-def multiply_block(
-    a: Long, a_stride: Long, b: Long, out: Long, out_stride: Long, inner: Long, base: Long
-) -> None:
-    """Write a b + base of [ROWS, inner], [inner, COLUMNS] in one piece, and a row.
-
-    Args:
-        a_stride, out_stride: from row to row, in bytes.
-    """
-    rows = [a + a_stride * i for i in range(ROWS)]
+def multiply_block(a: Long, b: Long, out: Long, inner: Long, columns: Long, base: Long) -> None:
+    """Write COLUMNS columns of ROWS rows of a b + base; b's lie in one piece, [inner, COLUMNS]."""
+    rows = [a + inner * (BYTES * i) for i in range(ROWS)]
 
     def terms(k: Long) -> Iterator[Vector]:
         factors = [(b + k * (BYTES * COLUMNS) + SIZE * v).load() for v in range(VECTORS)]
@@ -34,7 +27,7 @@ def multiply_block(
 
     at_first = [(base + SIZE * v).load() for v in range(VECTORS)]
     for i, total in enumerate(accumulate(inner, at_first * ROWS, terms)):
-        (out + out_stride * (i // VECTORS) + SIZE * (i % VECTORS)).store(total)
+        (out + columns * (BYTES * (i // VECTORS)) + SIZE * (i % VECTORS)).store(total)
 
 
 @inline
@@ -48,20 +41,14 @@ def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base
     """
     for n in range(0, columns, COLUMNS):
         for m in range(0, rows, ROWS):
-            multiply_block(
-                a + BYTES * m * inner,
-                BYTES * inner,
-                b + BYTES * n * inner,
-                out + BYTES * (m * columns + n),
-                BYTES * columns,
-                inner,
-                base + BYTES * n,
-            )
+            at, to = a + BYTES * m * inner, out + BYTES * (m * columns + n)
+            multiply_block(at, b + BYTES * n * inner, to, inner, columns, base + BYTES * n)
 
 
 @task
 def matmul(
-    counts: int,
+    thread: int,
+    part: int,
     x: int,
     weight: int,
     output: int,
@@ -71,16 +58,13 @@ def matmul(
     base: int,
     chunk: int,
 ) -> None:
-    """Write x weight + base, [rows, columns] of ROWS rows or more, in chunks of rows."""
-    while True:
-        first = take(counts) * chunk
-        if first >= rows:
-            return
-        whole = min(chunk, rows - first) // ROWS * ROWS
+    """Write x weight + base, [rows, columns] of ROWS rows or more; a part is a chunk of rows."""
+    first = part * chunk
+    whole = min(chunk, rows - first) // ROWS * ROWS
+    to = output + BYTES * first * columns
+    multiply(x + BYTES * first * inner, weight, to, whole, inner, columns, base)
+    if first + chunk >= rows and rows % ROWS:
+        # The last rows once more with those that fill a block: they come out the same.
+        first = rows - ROWS
         to = output + BYTES * first * columns
-        multiply(x + BYTES * first * inner, weight, to, whole, inner, columns, base)
-        if first + chunk >= rows and rows % ROWS:
-            # The last rows once more with those that fill a block: they come out the same.
-            first = rows - ROWS
-            to = output + BYTES * first * columns
-            multiply(x + BYTES * first * inner, weight, to, ROWS, inner, columns, base)
+        multiply(x + BYTES * first * inner, weight, to, ROWS, inner, columns, base)

@@ -42,14 +42,15 @@ def runtime() -> Callable[..., Any] | None:
     return found
 
 
-def share(task: int, arguments: Sequence[int]) -> None:
+def share(task: int, parts: int, arguments: Sequence[int]) -> None:
     """Run a compiled task, given by its address, in as many threads as PyTorch has.
 
-    It is given the address of an array of 64-bit integers: that of two zeros, and its arguments.
+    It is given the address of an array of 64-bit integers: that of two zeros to count parts and
+    threads with, the number of parts, and its arguments.
     """
     parallel = runtime()
     assert parallel is not None
-    numbers = np.array([0, *arguments, 0, 0], np.int64)
+    numbers = np.array([0, parts, *arguments, 0, 0], np.int64)
     start = numbers.ctypes.data
-    numbers[0] = start + 8 * (1 + len(arguments))
+    numbers[0] = start + 8 * (2 + len(arguments))
     parallel(task, start, torch.get_num_threads(), 0)

@@ -137,30 +137,24 @@ def products(start: Long, stride: Long) -> list[Vector]:
 
 @kernel
 def tile_out(
-    start: Long,
-    stride: Long,
-    addresses: Long,
-    channel: Long,
-    beyond: Long,
-    bias: Long,
-    moments: Long,
+    start: Long, stride: Long, addresses: Long, channel: Long, beyond: Long, bias: Long, sums: Long
 ) -> None:
     """Write A^T m A and a bias to the pixels of a tile.
 
     Args:
         bias: the address of the channels'.
-        moments: the address of two vectors, to which sums of what comes out and of its squares are
+        sums: the address of two vectors, to which sums of what comes out and of its squares are
             added, and behind them of a number that is subtracted first.
     """
-    added, sums, squares = bias.load(), moments.load(), (moments + SIZE).load()
-    middle = (moments + 2 * SIZE).spread()
+    added, total, squares = bias.load(), sums.load(), (sums + SIZE).load()
+    middle = (sums + 2 * SIZE).spread()
     for vector, pixel in zip(products(start, stride), pixels(addresses, OUT)):
         out = vector + added
         (pixel + channel).store(out)
         seen = (out - middle).where(pixel.is_not(beyond))
-        sums, squares = sums + seen, squares + seen * seen
-    moments.store(sums)
-    (moments + SIZE).store(squares)
+        total, squares = total + seen, squares + seen * seen
+    sums.store(total)
+    (sums + SIZE).store(squares)
 
 
 @kernel
