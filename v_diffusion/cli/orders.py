@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import secrets
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ..job.hints import hints
 from ..job.job import Job, JobError, script_named, with_changes
-from ..job.options import TABLE, job_options, not_available
-from ..job.script import CLIP_SAMPLE, Script
+from ..job.options import job_options, line_keys
+from ..job.script import CLIP_SAMPLE
 from ..job.values import COUNT, RANDOM
 from ..run.ranks import this_rank
 from ..run.request import Order
@@ -24,25 +23,10 @@ DRAWN_SEEDS = 2**32  # random seeds are below, so that they can be read
 
 
 def draw_seed() -> int:
-    """Return a seed from the system's own randomness.
-
-    Raises:
-        UserError: several processes share the pictures, and each would draw another.
-    """
+    """Return a seed from the system's own randomness."""
     if this_rank().of > 1:
         raise UserError("--seed: several processes would draw different seeds; give a number")
     return secrets.randbelow(DRAWN_SEEDS)
-
-
-def unknown_key(key: str, script: Script) -> UserError:
-    """Return the error for a key that a job file's line can't have."""
-    if any(row.name == key and row.is_of_job for row in TABLE):
-        return UserError(not_available(key, script))
-    names = [*job_options(script), "n", "output", "script"]
-    wrong, *known = (name.replace("_", "-") for name in (key, *names))
-    near = get_close_matches(wrong, known, 1)
-    advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
-    return UserError(f"{wrong!r} is not an option of a job; {advice}")
 
 
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
@@ -56,11 +40,11 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     """
     given = {name: value for name, value in options.items() if value is not None}
     script = script_named(given.get("script", CLIP_SAMPLE.name))
-    n, output = given.pop("n", 1), given.pop("output", script.output)
-    known = job_options(script)
+    n, output = given.pop("n", 1), given.pop("output", script.defaults["output"])
     for name in given:
-        if name not in known and name != "script":
-            raise unknown_key(name, script)
+        if name not in Job.__dataclass_fields__:
+            text = f"{name!r} is not an option of a job; use {', '.join(line_keys(script))}"
+            raise UserError(text.replace("_", "-"))
     if not isinstance(output, str):
         raise UserError(f"output: {output!r} is not a text")
     drawn = str(given.get("seed")) in (RANDOM, "-1")
@@ -86,19 +70,15 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
     from ..images.record import job_of
 
     name = f"--again: {printable(path)}"
-    unknown = UserError(f"{name} does not say how it was made; give an image with its metadata")
     try:
-        record = metadata.read(expand_user(path))
+        job = job_of(metadata.read(expand_user(path)) or {})
     except OSError as error:
         raise UserError(f"{name}: {error.strerror or error}") from None
-    if record is None:
-        raise unknown
-    try:
-        job = job_of(record)
     except JobError as error:
         raise UserError(f"{name}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-        raise unknown from None
+        text = "does not say how it was made; give an image with its metadata"
+        raise UserError(f"{name} {text}") from None
     if job.script != changes["script"]:
         raise UserError(f"{name} was made by {job.script}.py; use that script")
     options = {name: getattr(job, name) for name in job_options(script_named(job.script))}

@@ -19,11 +19,7 @@ def min_steps(job: Job) -> int:
 
 
 def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield warnings, each one line.
-
-    Args:
-        given: the options by name that the job was made from.
-    """
+    """Yield warnings about a job and the options by name that it was made from."""
     needed = min_steps(job)
     modifies = job.script == CFG_MODIFY_IMAGE.name
     from_noise = job.max_timestep == 1 if modifies else job.init is None
