@@ -40,23 +40,14 @@ def command() -> int:
 
 
 def __getattr__(name: str) -> Any:
-    """Return one of the names that other scripts import from here; some of them need torch."""
-    if name in ("MakeCutouts", "spherical_dist_loss"):
-        from CLIP import guidance
+    """Return one of the names that other scripts import from here, which need torch."""
+    from CLIP import guidance
+    from v_diffusion.images import decode
+    from v_diffusion.studio import devices, models
 
-        return getattr(guidance, name)
-    if name in ("devices", "pick_device"):
-        from v_diffusion.studio import devices
-
-        return getattr(devices, name)
-    if name == "resize_and_center_crop":
-        from v_diffusion.images.decode import resize_and_center_crop
-
-        return resize_and_center_crop
-    if name == "load_model":
-        from v_diffusion.studio.models import load_model
-
-        return load_model
+    for room in (guidance, decode, devices, models):
+        if hasattr(room, name):
+            return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -292,10 +292,3 @@ def test_a_sheet_too_large_for_its_format(tmp_path):
     done = run(tmp_path, "make_grid", "a.png", "a.png", "--nrow", "2", "-o", "b.webp")
     said = "b.webp: a WEBP picture has at most 16383 pixels a side; write a .png"
     assert (done.returncode, done.stderr) == (2, f"make_grid.py: no contact sheet: {said}\n")
-
-
-def test_a_sheet_is_of_files(tmp_path):
-    done = run(tmp_path, "make_grid", "https://me:secret@h.org/a.png")
-    assert done.returncode == 2
-    said = "argument IMAGE: https://h.org/a.png is an address; give the name of a file"
-    assert done.stderr == f"make_grid.py: {said}\n"

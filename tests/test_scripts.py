@@ -180,7 +180,7 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
         ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms always ha"),
         ("cfg_sample", ["a:1e39"], "weights are too large; keep their sum below 3.4e+38"),
         ("cfg_sample", ["a", "-cs", "5"], "--clip-guidance-scale is an option of clip_sample.py"),
-        ("clip_sample", ["a", "--checkpoint", ""], "argument --checkpoint: the name is empty"),
+        ("clip_sample", ["a", "--checkpoint", ""], "--checkpoint: '' is not a file; give the path"),
         ("cfg_modify_image", [], "no picture to modify: name it before the prompts"),
         ("cfg_modify_image", [INIT, "a", "-mt", "0.01"], "--max-timestep: no step is below 0.01"),
         ("cfg_modify_image", [INIT, "a", "--method", "ddpm"], "argument --method: invalid choice"),

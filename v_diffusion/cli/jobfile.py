@@ -23,11 +23,6 @@ IDLE = 0.05  # seconds without a line after which no more are awaited for now
 CHUNK = 1 << 16
 
 
-def is_regular(file: BinaryIO) -> bool:
-    """Tell if it is an ordinary file, all of whose lines are there."""
-    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-
-
 def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
     """Yield the lines of a file; of a pipe also None, whenever no line has come for a moment."""
     # Not through the file's buffer, which would read ahead and hold up Ctrl-C.
@@ -85,7 +80,7 @@ def open_jobs(path: str, alone: bool) -> BinaryIO:
             file = open(os.path.expanduser(path), "rb")
         except OSError as error:
             raise UserError(f"--jobs: {printable(path)}: {error.strerror}") from None
-    if is_regular(file):
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         if b"\0" in file.read(PEEK):
             file.close()
             raise UserError(f"--jobs: {printable(path)} is not a text file; give one job a line")
@@ -99,11 +94,9 @@ def open_jobs(path: str, alone: bool) -> BinaryIO:
 def read_orders(
     file: BinaryIO, path: str, given: Mapping[str, Any]
 ) -> Iterator[Order | BadLine | None]:
-    """Yield the orders of a job file's lines as they come; None means that none has come for now.
+    """Yield the orders of a job file's lines and of the options that these leave out, as they come.
 
-    Args:
-        path: the file's, for messages.
-        given: the command line's options, for what a line leaves out.
+    None among them means that no line has come for a moment.
     """
     name = "stdin" if path == STDIN else printable(path)
     number = 0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from ..job.hints import hints
-from ..job.job import Job, JobError, script_named, with_changes
-from ..job.options import job_options, line_keys
+from ..job.job import Job, JobError, checked, script_named, with_changes
+from ..job.options import TABLE, job_options, line_keys
 from ..job.script import CLIP_SAMPLE
-from ..job.values import COUNT, RANDOM
+from ..job.values import RANDOM
 from ..run.ranks import this_rank
 from ..run.request import Order
 from ..shell.console import log, printable
@@ -30,42 +29,28 @@ def draw_seed() -> int:
 
 
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
-    """Return the order of options by name: those of a job, `n`, `output` and the script's name.
-
-    Args:
-        line: the line of a job file that they come from.
-
-    Raises:
-        UserError: the job is impossible, or an option is unknown.
-    """
+    """Return the order of options by name, which come from a line of a job file if one is named."""
     given = {name: value for name, value in options.items() if value is not None}
     script = script_named(given.get("script", CLIP_SAMPLE.name))
-    n, output = given.pop("n", 1), given.pop("output", script.defaults["output"])
+    rows = {row.name: row for row in TABLE}
+    n = checked(rows["n"], given.pop("n", 1), script)
+    output = checked(rows["output"], given.pop("output", script.defaults["output"]), script)
     for name in given:
         if name not in Job.__dataclass_fields__:
             text = f"{name!r} is not an option of a job; use {', '.join(line_keys(script))}"
             raise UserError(text.replace("_", "-"))
-    if not isinstance(output, str):
-        raise UserError(f"output: {output!r} is not a text")
     drawn = str(given.get("seed")) in (RANDOM, "-1")
     if drawn:
         given["seed"] = draw_seed()
     job = Job(**given)
-    try:
-        order = Order(job, COUNT(n), output, line, tuple(hints(job, options)))
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"n: {error}") from None
+    order = Order(job, n, output, line, tuple(hints(job, options)))
     if drawn:
         log.warning(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
     return order
 
 
 def order_again(path: str, changes: Mapping[str, Any]) -> Order:
-    """Return the order of a picture that was drawn before, with changes.
-
-    Raises:
-        UserError: it doesn't say how it was made, or the job is impossible.
-    """
+    """Return the order of a picture that was drawn before, with changes."""
     from ..images import metadata  # imports Pillow
     from ..images.record import job_of
 

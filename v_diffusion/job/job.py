@@ -106,17 +106,13 @@ def with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 def script_named(name: object) -> Script:
     """Return a script. Raises JobError if there is none of this name."""
-    if name not in SCRIPTS:
+    if str(name) not in SCRIPTS:
         raise JobError(f"script: {name!r} is not a script; use one of {', '.join(SCRIPTS)}")
     return SCRIPTS[str(name)]
 
 
 def validated(job: Job) -> dict[str, Any]:
-    """Return a job's fields, checked, with the defaults of its script and of its model's card.
-
-    Raises:
-        JobError: the job is impossible.
-    """
+    """Return a job's fields, checked, with the defaults of its script and of its model's card."""
     script = script_named(job.script)
     rows = job_options(script)
     card = cards()[checked(rows["model"], job.model or script.defaults["model"], script)]
@@ -144,6 +140,8 @@ def validated(job: Job) -> dict[str, Any]:
     values["clip"] = card.clip or values["clip"] or DEFAULT_GUIDE
     values["clip_guidance_scale"] = guidance_of(values, script, card)
     values["seed"] = values["seed"] or 0
+    if values["seed"] == RANDOM:
+        raise JobError("--seed: a job needs a number; only a command line draws seeds")
     if script is CFG_MODIFY_IMAGE and values["init"] is None:
         raise JobError(
             'no picture to modify: name it before the prompts, or as "init" in a job line'
@@ -162,8 +160,6 @@ def checked(row: Option, value: Any, script: Script) -> Any:
         found = tuple(map(kind, value)) if row.name == "size" else kind(value)
     except argparse.ArgumentTypeError as error:
         raise JobError(f"{row.label}: {error}") from None
-    if found == RANDOM:
-        raise JobError(f"{row.label}: a job needs a number; only a command line draws seeds")
     if row.choices is not None and found not in (known := row.choices(script)):
         text = f"{found!r} is not available in {script.name}.py; use one of {', '.join(known)}"
         raise JobError(f"{row.label}: {text}")
@@ -225,14 +221,13 @@ def guidance_of(values: Mapping[str, Any], script: Script, card: Card) -> float:
         raise JobError(f"the prompts' weights are too large; keep their sum below {LARGEST:g}")
     if script is not CLIP_SAMPLE:
         return 0.0
-    scale: float = values["clip_guidance_scale"]
     if not weights:
         if card.clip and not card.unprompted:
             raise JobError("no prompt: give at least one text, or an image with --images")
         return 0.0
-    if not card.clip and not scale:
+    if not card.clip and not values["clip_guidance_scale"]:
         text = f"{card.name} follows prompts by guidance only; raise it, or give no prompt"
         raise JobError(f"--clip-guidance-scale: {text}")
     if abs(sum(weights)) < 1e-3:
         raise JobError("the prompts' weights sum to 0; change one of them")
-    return scale
+    return float(values["clip_guidance_scale"])

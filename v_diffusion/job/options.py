@@ -64,9 +64,7 @@ class Option:
 
 
 FLAG = {"action": "store_true"}
-LIST = {"nargs": "*", "action": "extend", "metavar": "IMAGE"}
 WITH_SEED = (CLIP_SAMPLE, CFG_SAMPLE)
-CFG = (CFG_SAMPLE, CFG_MODIFY_IMAGE)
 UNIT = Range(0, 1)
 
 TABLE = (
@@ -77,7 +75,8 @@ TABLE = (
     Option("prompts", (), PICTURE, "the text prompts", extra={"nargs": "*"}),
     Option(
         "images", ("--images",), PICTURE,
-        "the image prompts: files, or file, HTTP or HTTPS addresses", extra=LIST,
+        "the image prompts: files, or file, HTTP or HTTPS addresses",
+        extra={"nargs": "*", "action": "extend", "metavar": "IMAGE"},
     ),
     Option(
         "model", ("--model",), PICTURE, "the diffusion model", text,
@@ -192,7 +191,7 @@ TABLE = (
     Option(
         "cfg_batch", ("--cfg-batch",), EXECUTION,
         "the number of images times conditions evaluated together; less takes less memory", COUNT,
-        "all", CFG, extra={"metavar": "N"},
+        "all", (CFG_SAMPLE, CFG_MODIFY_IMAGE), extra={"metavar": "N"},
     ),
     Option(
         "compile", ("--compile",), EXECUTION,

@@ -29,8 +29,7 @@ class Range:
         rounded = not isinstance(value, str) and number != value
         in_range = self.low <= number <= self.high and abs(number) < math.inf
         if isinstance(value, bool) or rounded or not in_range:
-            shown = repr(value) if len(repr(value)) < 80 else "the value"
-            raise argparse.ArgumentTypeError(f"{shown} is not {self}")
+            raise argparse.ArgumentTypeError(f"{value!r} is not {self}")
         return number
 
     def __str__(self) -> str:
@@ -46,11 +45,9 @@ class Range:
 
 
 def text(value: Any) -> str:
-    """An argparse type: a text that isn't empty."""
+    """An argparse type: a text."""
     if not isinstance(value, str):
         raise argparse.ArgumentTypeError(f"{value!r} is not a text")
-    if not value:
-        raise argparse.ArgumentTypeError("the name is empty")
     return value
 
 
