@@ -199,7 +199,7 @@ MISTAKES = [
         ("a", "--method", "plms", "--eta", "0.5"),
         "the method plms always has eta 0; leave --eta out",
     ),
-    (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm always has eta 1; use --method"),
+    (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm always has eta 1; leave --eta"),
     (("a", "-cs", "inf"), "'inf' is not a finite number"),
     (("a", "--seed", "-2"), "'-2' is not a whole number from 0 to 18446744073709551615"),
     (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),

@@ -89,7 +89,7 @@ def test_method_and_eta(given, settled):
         ({"clip_guidance_scale": "inf"}, "--clip-guidance-scale: 'inf' is not a finite number"),
         (
             {"method": "ddpm", "eta": 0.5},
-            "--eta: the method ddpm always has eta 1; use --method ddim",
+            "--eta: the method ddpm always has eta 1; leave --eta out, or use --method ddim",
         ),
         (
             {"method": "plms", "eta": 0.5},

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from ..job.job import with_changes
 from ..job.options import STDIN, line_keys
 from ..job.script import SCRIPTS
+from ..run.ranks import this_rank
 from ..run.request import BadLine, Order
 from ..shell.console import printable
 from ..shell.errors import UserError
@@ -69,8 +70,8 @@ def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLi
         return BadLine(name, error)
 
 
-def open_jobs(path: str, alone: bool) -> BinaryIO:
-    """Return a job file, or stdin, for this process alone or for several."""
+def open_jobs(path: str) -> BinaryIO:
+    """Return a job file for reading, or stdin."""
     if path == STDIN:
         if sys.stdin is None:
             raise UserError("--jobs -: stdin is closed; give a file")
@@ -85,7 +86,7 @@ def open_jobs(path: str, alone: bool) -> BinaryIO:
             file.close()
             raise UserError(f"--jobs: {printable(path)} is not a text file; give one job a line")
         file.seek(0)
-    elif not alone:
+    elif this_rank().of > 1:
         why = "several processes have to read the same lines; give an ordinary file"
         raise UserError(f"--jobs: {printable(path)}: {why}")
     return file

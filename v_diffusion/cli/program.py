@@ -57,8 +57,7 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
     given["script"] = script.name
     if "jobs" in options:
         jobs = options["jobs"]
-        file = open_jobs(jobs, alone=this_rank().of == 1)
-        return Request(read_orders(file, jobs, given), execution, output, lines=True)
+        return Request(read_orders(open_jobs(jobs), jobs, given), execution, output, lines=True)
     orders = [order_again(path, given) for path in again] if again else [order_of(given)]
     guides = any(order.job.clip_guidance_scale for order in orders)
     if execution.checkpointing and not guides and this_rank().reports:

@@ -1,13 +1,17 @@
 """Warnings about options that are allowed but probably a mistake."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusion.methods import MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
 
-from .job import Job
 from .options import job_options
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE
+
+if TYPE_CHECKING:
+    from .job import Job
 
 
 def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..shell.addresses import scrubbed
 from ..shell.errors import UserError
 from ..weights.cards import Card, cards
 from .options import DEFAULT_GUIDE, Option, job_options, not_available
-from .prompt import Prompt, parse_prompt
+from .prompt import Prompt
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
 from .values import RANDOM
 
@@ -174,8 +174,7 @@ def prompts_of(name: str, value: Any, script: Script) -> tuple[Prompt, ...]:
     if not all(isinstance(one, kinds) for one in several):
         raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
     prompts = tuple(
-        one if isinstance(one, Prompt) else parse_prompt(os.fspath(one), script.prompt_weight)
-        for one in several
+        one if isinstance(one, Prompt) else script.parse_prompt(os.fspath(one)) for one in several
     )
     for given, prompt in zip(several, prompts):
         if not prompt.text.strip():
@@ -197,7 +196,7 @@ def sampler_of(
     if eta in (None, usual):
         return method, usual
     if method not in TAKES_ETA:
-        remedy = "use --method ddim" if method == "ddpm" else "leave --eta out"
+        remedy = "leave --eta out, or use --method ddim"
         raise JobError(f"--eta: the method {method} always has eta {usual:g}; {remedy}")
     return method, eta
 

@@ -10,6 +10,7 @@ from diffusion import get_models
 from diffusion.methods import METHODS, STOCHASTIC
 
 from ..weights.cards import cards
+from .prompt import Prompt, parse_prompt
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Script:
     prompt_weight: float
     defaults: Mapping[str, Any]
     epilog: str
+
+    def parse_prompt(self, prompt: str, default_weight: float | None = None) -> Prompt:
+        """Split a prompt into its text, path or address and its weight."""
+        weight = self.prompt_weight if default_weight is None else default_weight
+        return parse_prompt(prompt, weight)
 
     def models(self) -> list[str]:
         """Return its models: without CLIP's guidance, those that can draw without an embedding."""
