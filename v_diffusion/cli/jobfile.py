@@ -22,6 +22,7 @@ from .orders import order_of
 PEEK = 4096  # bytes, in which a file that isn't text has zeros
 IDLE = 0.05  # seconds without a line after which no more are awaited for now
 CHUNK = 1 << 16
+LONGEST = 1 << 24  # bytes of a line: a device may never end one
 
 
 def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
@@ -37,6 +38,8 @@ def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
             break
         *lines, rest = (rest + part).split(b"\n")
         yield from lines
+        if len(rest) > LONGEST:
+            raise UserError(f"--jobs: a line is longer than {LONGEST} bytes; give a file of jobs")
     yield rest
 
 

@@ -36,12 +36,9 @@ class Range:
         kind = "whole number" if self.whole else "number"
         if self.low == -math.inf:
             return f"a finite {kind}"
-        limits = (
-            f"of at least {self.low}"
-            if self.high == math.inf
-            else f"from {self.low} to {self.high}"
-        )
-        return f"a {kind} {limits}"
+        if self.high == math.inf:
+            return f"a {kind} of at least {self.low}"
+        return f"a {kind} from {self.low} to {self.high}"
 
 
 def text(value: Any) -> str:
