@@ -90,6 +90,7 @@ def open_jobs(path: str) -> BinaryIO:
             raise UserError(f"--jobs: {printable(path)} is not a text file; give one job a line")
         file.seek(0)
     elif this_rank().of > 1:
+        file.close()
         why = "several processes have to read the same lines; give an ordinary file"
         raise UserError(f"--jobs: {printable(path)}: {why}")
     return file
