@@ -12,14 +12,10 @@ if __name__ == "__main__":  # before imports that take time
 
 from v_diffusion.cli import arguments
 from v_diffusion.cli.program import run
-from v_diffusion.job import prompt as prompts
 from v_diffusion.job.script import CFG_SAMPLE
 from v_diffusion.shell.console import Parser
 
-
-def parse_prompt(prompt: str, default_weight: float = 3.0) -> tuple[str, float]:
-    """Split a prompt into its text, path or address and its weight."""
-    return prompts.parse_prompt(prompt, default_weight)
+parse_prompt = CFG_SAMPLE.parse_prompt  # for other scripts
 
 
 def build_parser() -> Parser:

@@ -13,14 +13,10 @@ if __name__ == "__main__":  # before imports that take time
 
 from v_diffusion.cli import arguments
 from v_diffusion.cli.program import run
-from v_diffusion.job import prompt as prompts
 from v_diffusion.job.script import CLIP_SAMPLE
 from v_diffusion.shell.console import Parser
 
-
-def parse_prompt(prompt: str, default_weight: float = 1.0) -> tuple[str, float]:
-    """Split a prompt into its text, path or address and its weight."""
-    return prompts.parse_prompt(prompt, default_weight)
+parse_prompt = CLIP_SAMPLE.parse_prompt  # for other scripts
 
 
 def build_parser() -> Parser:
@@ -40,23 +36,14 @@ def command() -> int:
 
 
 def __getattr__(name: str) -> Any:
-    """Return one of the names that other scripts import from here; some of them need torch."""
-    if name in ("MakeCutouts", "spherical_dist_loss"):
-        from CLIP import guidance
+    """Return one of the names that other scripts import from here, which need torch."""
+    from CLIP import guidance
+    from v_diffusion.images import decode
+    from v_diffusion.studio import devices, models
 
-        return getattr(guidance, name)
-    if name in ("devices", "pick_device"):
-        from v_diffusion.studio import devices
-
-        return getattr(devices, name)
-    if name == "resize_and_center_crop":
-        from v_diffusion.images.decode import resize_and_center_crop
-
-        return resize_and_center_crop
-    if name == "load_model":
-        from v_diffusion.studio.models import load_model
-
-        return load_model
+    for room in (guidance, decode, devices, models):
+        if hasattr(room, name):
+            return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

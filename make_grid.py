@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from pathlib import Path
 
 from v_diffusion.shell import program
 
@@ -15,23 +12,16 @@ if __name__ == "__main__":  # before imports that take time
 
 from v_diffusion.images.names import all_identities, bad_pattern, check_file, identities
 from v_diffusion.job.values import COUNT
-from v_diffusion.shell.addresses import without_secrets
-from v_diffusion.shell.console import Parser, add_version, print_line, printable
+from v_diffusion.shell.console import Parser, add_version, print_line
 from v_diffusion.shell.paths import expand_user
-
-
-def file(text: str) -> Path:
-    """Return the path of an image. An argparse type."""
-    if re.match("(https?|file)://", text, re.IGNORECASE):
-        why = "is an address; give the name of a file"
-        raise argparse.ArgumentTypeError(f"{printable(without_secrets(text))} {why}")
-    return expand_user(text)
 
 
 def build_parser() -> Parser:
     """Return the parser of the options."""
     parser = Parser(description=__doc__)
-    parser.add_argument("images", type=file, nargs="+", metavar="IMAGE", help="the images' files")
+    parser.add_argument(
+        "images", type=expand_user, nargs="+", metavar="IMAGE", help="the images' files"
+    )
     parser.add_argument(
         "--output", "-o", default="out.png", metavar="FILE", help="(default: out.png)"
     )

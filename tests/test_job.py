@@ -69,9 +69,9 @@ def test_method_and_eta(given, settled):
         ({"prompts": ["a:1", "b:-1"]}, "the prompts' weights sum to 0; change one of them"),
         ({"prompts": 3}, "prompts: 3 is neither a text nor a list of texts"),
         ({"images": ["a", 1]}, "images: ['a', 1] is neither a text nor a list of texts"),
-        ({"prompts": "  "}, "prompts: '  ' has no words; complete it or leave it out"),
-        ({"prompts": ["a", ":2"]}, "prompts: ':2' has no words; complete it or leave it out"),
-        ({"images": ""}, "images: '' names no picture; complete it or leave it out"),
+        ({"prompts": "  "}, "prompts: '  ' is empty; complete it or leave it out"),
+        ({"prompts": ["a", ":2"]}, "prompts: ':2' is empty; complete it or leave it out"),
+        ({"images": ""}, "images: '' is empty; complete it or leave it out"),
         (
             {"model": "x"},
             "--model: 'x' is not available in clip_sample.py; use one of cc12m_1, cc12m_1_cfg, ",
@@ -89,7 +89,7 @@ def test_method_and_eta(given, settled):
         ({"clip_guidance_scale": "inf"}, "--clip-guidance-scale: 'inf' is not a finite number"),
         (
             {"method": "ddpm", "eta": 0.5},
-            "--eta: the method ddpm always has eta 1; use --method ddim",
+            "--eta: the method ddpm always has eta 1; leave --eta out, or use --method ddim",
         ),
         (
             {"method": "plms", "eta": 0.5},
@@ -146,12 +146,9 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
         ('{"prompts": "a"', "not a JSON object; mend it, or write a prompt without quotes"),
         (
             '{"promts": "a"}',
-            "'promts' is not an option of a job; did you mean 'prompts'?",
+            "'promts' is not an option of a job; use prompts, images, model, ",
         ),
-        (
-            '{"cut_pw": 1}',
-            "'cut-pw' is not an option of a job; did you mean 'cut-pow'?",
-        ),
+        ('{"cut_pw": 1}', "'cut-pw' is not an option of a job; use prompts, "),
         ("[" * 10**5, "not a JSON object; mend it"),
         ('{"seed": ' + "[" * 10**5 + "}", "not a JSON object; mend it"),
         ('{"seed": ' + "9" * 6000 + "}", "not a JSON object; mend it"),
@@ -166,8 +163,8 @@ def test_a_line_says_what_the_command_line_leaves_open(tmp_path):
             "--seed: the last image's would exceed 18446744073709551615; use a smaller one",
         ),
         ('{"steps": "many"}', "--steps: 'many' is not a whole number from 1 to 1000000"),
-        ('{"prompts": [""]}', "prompts: '' has no words; complete it or leave it out"),
-        (":2", "prompts: ':2' has no words; complete it or leave it out"),
+        ('{"prompts": [""]}', "prompts: '' is empty; complete it or leave it out"),
+        (":2", "prompts: ':2' is empty; complete it or leave it out"),
         (b"\xff", "not UTF-8 text; save the file in UTF-8"),
     ],
 )
@@ -189,7 +186,9 @@ def test_a_line_of_another_script_takes_what_that_has(tmp_path):
     assert (
         modified.job.init == "a.png" and modified.n == 1 and modified.job.prompts == (("a", 3.0),)
     )
-    assert "--cutn: cfg_sample.py does not have this option; clip_sample.py does" in str(own.error)
+    assert "--cutn is an option of clip_sample.py, not of cfg_sample.py; leave it out" in str(
+        own.error
+    )
     assert 'name it before the prompts, or as "init" in a job line' in str(without.error)
 
 

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -49,7 +48,19 @@ def test_record():
         "height": 48,
         "command": shlex.join(
             ["./clip_sample.py", "--images", "http://localhost/a,b.png:1.5", "--model", "emoji_64"]
-            + ["--steps", "50", "--eta", "0.5", "--size", "64", "48", "--seed", "7"]
+            + [
+                "--method",
+                "ddim",
+                "--steps",
+                "50",
+                "--eta",
+                "0.5",
+                "--size",
+                "64",
+                "48",
+                "--seed",
+                "7",
+            ]
             + ["--clip-guidance-scale", "500.0", "--", *map(write_prompt, JOB.prompts)]
         ),
     } == RECORD
@@ -59,7 +70,7 @@ def test_the_command_is_one_line_of_a_shell():
     job = Job(images=["it's.png:1.5"], model="emoji_64", method="plms", steps=9, checkpoint="a b")
     assert command_of(job) == (
         """./clip_sample.py --images 'it'"'"'s.png:1.5' --model emoji_64 --checkpoint 'a b' """
-        "--method plms --steps 9 --clip-guidance-scale 50.0"
+        "--method plms --steps 9 --eta 0.0 --clip-guidance-scale 50.0"
     )
 
 
@@ -181,11 +192,10 @@ def test_every_method_has_a_name():
 
 
 @pytest.mark.parametrize("text", ["bell\a", "it's\x1b[31m \\ red\x9b\x7f", "two\nlines\tof it"])
-def test_a_shell_reads_the_commands_prompt_and_a_terminal_shows_it(text):
+def test_a_shell_reads_the_commands_prompt(text):
     if not (bash := shutil.which("bash")):
         pytest.skip("needs bash")
     command = command_of(Job(text, model="emoji_64"))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", command)
     line = command.replace("./clip_sample.py", "printf '%s\\0'")
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     done = subprocess.run([bash, "-c", line], env=environment, stdout=subprocess.PIPE, check=True)

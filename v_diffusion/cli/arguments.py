@@ -13,9 +13,7 @@ from ..shell.console import Parser, add_version
 
 
 def arguments_of(row: Option, script: Script) -> dict[str, Any]:
-    """Return `add_argument`'s arguments for a row. Options that aren't given are left out of the
-    result, so that they can be told from those that are.
-    """
+    """Return `add_argument`'s arguments for a row."""
     default = row.default_in(script)
     meaning = row.help if default is None else f"{row.help} (default: {default})"
     found: dict[str, Any] = {"help": meaning, **row.extra}
@@ -29,7 +27,7 @@ def arguments_of(row: Option, script: Script) -> dict[str, Any]:
 
 
 def parser_of(script: Script, description: str | None) -> Parser:
-    """Return the parser of a script."""
+    """Return the parser of a script. Its result leaves out the options that aren't given."""
     parser = Parser(
         description=description, epilog=script.epilog, argument_default=argparse.SUPPRESS
     )
@@ -60,24 +58,18 @@ def options_page() -> str:
     lines = [
         "# Options",
         "",
-        "All options of the scripts. This page is made from the table in",
-        "`v_diffusion/job/options.py` by `make docs`. The options of the first two sections are",
+        "All options of the scripts and their defaults. An empty field is a script without the",
+        "option, a dash an option without a default. The options of the first two sections are",
         "also keys of a job file's lines and fields of a `Job`.",
+        "",
+        "This page is made from the table in `v_diffusion/job/options.py` by `make docs`.",
     ]
     for name, rows in itertools.groupby(TABLE, key=lambda row: row.group):
         lines += ["", f"## {name.capitalize()}", ""]
-        lines += ["| option | meaning | default | scripts |", "|---|---|---|---|"]
+        lines += [f"| option | meaning | {' | '.join(SCRIPTS)} |", "|---|---|---|---|---|"]
         for row in rows:
             flags = ", ".join(f"`{flag}`" for flag in row.flags) or f"`{row.name}`"
-            defaults: dict[str, list[str]] = {}
-            for script in row.scripts:
-                defaults.setdefault(row.default_in(script) or "", []).append(script.name)
-            several = len(defaults) > 1
-            default = "; ".join(
-                f"{value} ({', '.join(where)})" if several else value
-                for value, where in defaults.items()
-            )
-            everywhere = len(row.scripts) == len(SCRIPTS)
-            where = "all" if everywhere else ", ".join(one.name for one in row.scripts)
-            lines.append(f"| {flags} | {row.help} | {default} | {where} |")
+            there = [script if script in row.scripts else None for script in SCRIPTS.values()]
+            defaults = [(row.default_in(script) or "-") if script else "" for script in there]
+            lines.append(f"| {flags} | {row.help} | {' | '.join(defaults)} |")
     return "\n".join(lines) + "\n"

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ..job.job import with_changes
-from ..job.options import STDIN, job_options
+from ..job.options import STDIN, line_keys
 from ..job.script import SCRIPTS
+from ..run.ranks import this_rank
 from ..run.request import BadLine, Order
 from ..shell.console import printable
 from ..shell.errors import UserError
@@ -21,54 +22,30 @@ from .orders import order_of
 PEEK = 4096  # bytes, in which a file that isn't text has zeros
 IDLE = 0.05  # seconds without a line after which no more are awaited for now
 CHUNK = 1 << 16
-LONGEST = 1 << 24  # bytes of a line
-
-
-def is_regular(file: BinaryIO) -> bool:
-    """Tell if it is an ordinary file, all of whose lines are there."""
-    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-
-
-def check_length(line: bytes) -> None:
-    """Raise UserError for a line that nobody can have meant as a job."""
-    if len(line) > LONGEST:
-        raise UserError(f"--jobs: a line is longer than {LONGEST} bytes; give a file of jobs")
+LONGEST = 1 << 24  # bytes of a line: a device may never end one
 
 
 def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
-    """Yield the lines of a file; of a pipe also None, whenever no line has come for a moment.
-
-    Raises:
-        UserError: a line doesn't end.
-    """
-    if is_regular(file):
-        while line := file.readline(LONGEST + 1):
-            check_length(line)
-            yield line
-        return
+    """Yield the lines of a file; of a pipe also None, whenever no line has come for a moment."""
     # Not through the file's buffer, which would read ahead and hold up Ctrl-C.
-    pipe, rest = file.fileno(), b""
+    number, rest = file.fileno(), b""
     while True:
         # Elsewhere pipes can't be asked; there each line may have to wait for the next.
-        if os.name == "posix" and not select.select([pipe], [], [], IDLE)[0]:
+        if os.name == "posix" and not select.select([number], [], [], IDLE)[0]:
             yield None
-        part = os.read(pipe, CHUNK)
+        part = os.read(number, CHUNK)
         if not part:
             break
         *lines, rest = (rest + part).split(b"\n")
         yield from lines
-        check_length(rest)
-    if rest:
-        yield rest
+        if len(rest) > LONGEST:
+            raise UserError(f"--jobs: a line is longer than {LONGEST} bytes; give a file of jobs")
+    yield rest
 
 
 def options_of(text: str) -> dict[str, Any]:
-    """Return the options of a line by name: those of its JSON object, or its text as the prompt.
-
-    Raises:
-        UserError: it is broken JSON, or not an object.
-    """
-    if text[0] not in '{["' and text != "null":
+    """Return the options of a line by name: those of its JSON object, or its text as the prompt."""
+    if text[0] not in '{["':
         return {"prompts": [text]}
     try:
         options = json.loads(text)
@@ -80,12 +57,7 @@ def options_of(text: str) -> dict[str, Any]:
 
 
 def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:
-    """Return the order of a line, None if it is empty.
-
-    Args:
-        given: the command line's options, for what the line leaves out.
-        name: the line's, for messages.
-    """
+    """Return the order of a line and of the options that it leaves out, None if it is empty."""
     try:
         text = line.decode("utf-8-sig").strip()
         if not text:
@@ -93,9 +65,7 @@ def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLi
         options = options_of(text)
         script = SCRIPTS.get(str(options.get("script")))
         if script is not None:  # it may lack options of the command line's script
-            known = [*job_options(script), "script", "output"]
-            known += ["n"] if "seed" in known else []
-            given = {key: value for key, value in given.items() if key in known}
+            given = {key: given[key] for key in line_keys(script) if key in given}
         return order_of(with_changes(given, options), name)
     except UnicodeDecodeError:
         return BadLine(name, UserError("not UTF-8 text; save the file in UTF-8"))
@@ -103,15 +73,8 @@ def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLi
         return BadLine(name, error)
 
 
-def open_jobs(path: str, alone: bool = True) -> BinaryIO:
-    """Return a job file for reading, or stdin.
-
-    Args:
-        alone: this process reads it alone. Several have to see the same lines.
-
-    Raises:
-        UserError: it can't be opened, or not by several.
-    """
+def open_jobs(path: str) -> BinaryIO:
+    """Return a job file for reading, or stdin."""
     if path == STDIN:
         if sys.stdin is None:
             raise UserError("--jobs -: stdin is closed; give a file")
@@ -121,12 +84,12 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
             file = open(os.path.expanduser(path), "rb")
         except OSError as error:
             raise UserError(f"--jobs: {printable(path)}: {error.strerror}") from None
-    if is_regular(file):
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         if b"\0" in file.read(PEEK):
             file.close()
             raise UserError(f"--jobs: {printable(path)} is not a text file; give one job a line")
         file.seek(0)
-    elif not alone:
+    elif this_rank().of > 1:
         file.close()
         why = "several processes have to read the same lines; give an ordinary file"
         raise UserError(f"--jobs: {printable(path)}: {why}")
@@ -136,14 +99,9 @@ def open_jobs(path: str, alone: bool = True) -> BinaryIO:
 def read_orders(
     file: BinaryIO, path: str, given: Mapping[str, Any]
 ) -> Iterator[Order | BadLine | None]:
-    """Yield the orders of a job file's lines as they come. Empty lines are skipped.
+    """Yield the orders of a job file's lines and of the options that these leave out, as they come.
 
-    Args:
-        path: the file's, for messages.
-        given: the command line's options, for what a line leaves out.
-
-    Returns:
-        None among them means that no further line has come yet.
+    None among them means that no line has come for a moment.
     """
     name = "stdin" if path == STDIN else printable(path)
     number = 0

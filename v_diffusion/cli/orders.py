@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import secrets
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ..job.hints import hints
-from ..job.job import Job, JobError, script_named, with_changes
-from ..job.options import TABLE, job_options, not_available
-from ..job.script import CLIP_SAMPLE, Script
-from ..job.values import COUNT, RANDOM
+from ..job.job import Job, JobError, checked, script_named, with_changes
+from ..job.options import TABLE, job_options, line_keys
+from ..job.script import CLIP_SAMPLE
+from ..job.values import RANDOM
 from ..run.ranks import this_rank
 from ..run.request import Order
 from ..shell.console import log, printable
@@ -24,81 +22,48 @@ DRAWN_SEEDS = 2**32  # random seeds are below, so that they can be read
 
 
 def draw_seed() -> int:
-    """Return a seed from the system's own randomness.
-
-    Raises:
-        UserError: several processes share the pictures, and each would draw another.
-    """
+    """Return a seed from the system's own randomness."""
     if this_rank().of > 1:
         raise UserError("--seed: several processes would draw different seeds; give a number")
     return secrets.randbelow(DRAWN_SEEDS)
 
 
-def unknown_key(key: str, script: Script) -> UserError:
-    """Return the error for a key that a job file's line can't have."""
-    if any(row.name == key and row.is_of_job for row in TABLE):
-        return UserError(not_available(key, script))
-    names = [*job_options(script), "n", "output", "script"]
-    wrong, *known = (name.replace("_", "-") for name in (key, *names))
-    near = get_close_matches(wrong, known, 1)
-    advice = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
-    return UserError(f"{wrong!r} is not an option of a job; {advice}")
-
-
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
-    """Return the order of options by name: those of a job, `n`, `output` and the script's name.
-
-    Args:
-        line: the line of a job file that they come from.
-
-    Raises:
-        UserError: the job is impossible, or an option is unknown.
-    """
+    """Return the order of options by name, which come from a line of a job file if one is named."""
     given = {name: value for name, value in options.items() if value is not None}
     script = script_named(given.get("script", CLIP_SAMPLE.name))
-    n, output = given.pop("n", 1), given.pop("output", script.output)
-    known = job_options(script)
+    rows = {row.name: row for row in TABLE}
+    n = checked(rows["n"], given.pop("n", 1), script)
+    output = checked(rows["output"], given.pop("output", script.defaults["output"]), script)
     for name in given:
-        if name not in known and name != "script":
-            raise unknown_key(name, script)
-    if not isinstance(output, str):
-        raise UserError(f"output: {output!r} is not a text")
+        if name not in Job.__dataclass_fields__:
+            text = f"{name!r} is not an option of a job; use {', '.join(line_keys(script))}"
+            raise UserError(text.replace("_", "-"))
     drawn = str(given.get("seed")) in (RANDOM, "-1")
     if drawn:
         given["seed"] = draw_seed()
     job = Job(**given)
-    try:
-        order = Order(job, COUNT(n), output, line, tuple(hints(job, options)))
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"n: {error}") from None
+    order = Order(job, n, output, line, tuple(hints(job, options)))
     if drawn:
         log.warning(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
     return order
 
 
 def order_again(path: str, changes: Mapping[str, Any]) -> Order:
-    """Return the order of a picture that was drawn before, with changes.
-
-    Raises:
-        UserError: it doesn't say how it was made, or the job is impossible.
-    """
+    """Return the order of a picture that was drawn before, with changes."""
     from ..images import metadata  # imports Pillow
     from ..images.record import job_of
 
     name = f"--again: {printable(path)}"
-    unknown = UserError(f"{name} does not say how it was made; give an image with its metadata")
     try:
-        record = metadata.read(expand_user(path))
+        job = job_of(metadata.read(expand_user(path)) or {})
     except OSError as error:
         raise UserError(f"{name}: {error.strerror or error}") from None
-    if record is None:
-        raise unknown
-    try:
-        job = job_of(record)
     except JobError as error:
         raise UserError(f"{name}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-        raise unknown from None
+        text = "does not say how it was made; give an image with its metadata"
+        raise UserError(f"{name} {text}") from None
     if job.script != changes["script"]:
         raise UserError(f"{name} was made by {job.script}.py; use that script")
     options = {name: getattr(job, name) for name in job_options(script_named(job.script))}

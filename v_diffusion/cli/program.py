@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..images.names import check_file
-from ..job.options import job_options
+from ..job.options import line_keys
 from ..job.script import Script
 from ..run.ranks import this_rank
 from ..run.request import Execution, OutputOptions, Request
@@ -21,13 +21,11 @@ from .arguments import parse
 from .jobfile import open_jobs, read_orders
 from .orders import order_again, order_of
 
+EXCLUSIVE = (("resume", "no-metadata"), ("resume", "no-clobber"), ("jobs", "again"))
+
 
 def show_prompts(model: str) -> None:
-    """Print the names of the things that a model knows: a line each, the name, a tab, its emoji.
-
-    Raises:
-        UserError: there is no list of them.
-    """
+    """Print the names of the things that a model knows: a line each, the name, a tab, its emoji."""
     from ..studio import vocabulary
 
     known = vocabulary.of(model)
@@ -40,15 +38,14 @@ def show_prompts(model: str) -> None:
 
 
 def request_of(options: Mapping[str, Any], script: Script) -> Request:
-    """Return the request of a command line's options.
-
-    Raises:
-        UserError: they are mistaken.
-    """
+    """Return the request of a command line's options."""
+    for one, other in EXCLUSIVE:
+        if one.replace("-", "_") in options and other.replace("-", "_") in options:
+            raise UserError(f"--{one} and --{other} exclude each other; drop one of them")
     execution = Execution(
         **{f.name: options[f.name] for f in fields(Execution) if f.name in options}
     )
-    jobs, again, grid = options.get("jobs"), options.get("again", []), options.get("grid")
+    again, grid = options.get("again", []), options.get("grid")
     output = OutputOptions(
         resume="resume" in options,
         clobber="no_clobber" not in options,
@@ -56,19 +53,11 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
         preview=options.get("preview"),
         grid=None if grid is None else check_file("--grid", grid),
     )
-    if output.resume and not output.metadata:
-        raise UserError(
-            "--resume needs the metadata that --no-metadata leaves out; drop one of them"
-        )
-    if output.resume and not output.clobber:
-        raise UserError("--resume and --no-clobber exclude each other; drop one of them")
-    if jobs is not None and again:
-        raise UserError("--jobs and --again exclude each other; drop one of them")
-    names = [*job_options(script), "n", "output"]
-    given = {name: options[name] for name in names if name in options} | {"script": script.name}
-    if jobs is not None:
-        file = open_jobs(jobs, alone=this_rank().of == 1)
-        return Request(read_orders(file, jobs, given), execution, output, lines=True)
+    given = {key: options[key] for key in line_keys(script) if key in options}
+    given["script"] = script.name
+    if "jobs" in options:
+        jobs = options["jobs"]
+        return Request(read_orders(open_jobs(jobs), jobs, given), execution, output, lines=True)
     orders = [order_again(path, given) for path in again] if again else [order_of(given)]
     guides = any(order.job.clip_guidance_scale for order in orders)
     if execution.checkpointing and not guides and this_rank().reports:
@@ -78,11 +67,7 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
 
 
 def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
-    """Draw what a command line asks for and return the exit status.
-
-    Args:
-        argv: the arguments, by default the process's.
-    """
+    """Draw what a command line asks for, by default the process's, and return the exit status."""
 
     def draw() -> None:
         options = parse(parser, argv, script)

@@ -1,30 +1,25 @@
 """Warnings about options that are allowed but probably a mistake."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusion.methods import MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
 
-from .job import Job
 from .options import job_options
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE
 
-
-def min_steps(job: Job) -> int:
-    """Return the steps that a job's method needs to get from noise to a picture."""
-    if job.script != CLIP_SAMPLE.name and job.asks_clip:
-        return MIN_STEPS_BY_WORDS.get(job.method, 0)
-    needed = MIN_STEPS_BY_CLIP if job.clip_guidance_scale else MIN_STEPS
-    return needed.get(job.method, 0)
+if TYPE_CHECKING:
+    from .job import Job
 
 
 def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield warnings, each one line.
-
-    Args:
-        given: the options by name that the job was made from.
-    """
-    needed = min_steps(job)
+    """Yield warnings about a job and the options by name that it was made from."""
+    minimum = MIN_STEPS_BY_CLIP if job.clip_guidance_scale else MIN_STEPS
+    if job.script != CLIP_SAMPLE.name and job.asks_clip:
+        minimum = MIN_STEPS_BY_WORDS
+    needed = minimum.get(job.method, 0)
     modifies = job.script == CFG_MODIFY_IMAGE.name
     from_noise = job.max_timestep == 1 if modifies else job.init is None
     if job.steps < needed and from_noise:

@@ -15,9 +15,9 @@ from ..shell.addresses import scrubbed
 from ..shell.errors import UserError
 from ..weights.cards import Card, cards
 from .options import DEFAULT_GUIDE, Option, job_options, not_available
-from .prompt import Prompt, parse_prompt
+from .prompt import Prompt
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
-from .values import RANDOM, SIDE
+from .values import RANDOM
 
 DEFAULT: Any = None  # that of the script or of the model's card
 LARGEST = 3.4e38  # a bound of what fp32 can hold
@@ -60,7 +60,7 @@ class Job:
     starting_timestep: float = DEFAULT
     max_timestep: float = DEFAULT
     size: tuple[int, int] = DEFAULT
-    seed: int = 0
+    seed: int = DEFAULT
     script: str = CLIP_SAMPLE.name
 
     def __post_init__(self) -> None:
@@ -106,90 +106,80 @@ def with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 def script_named(name: object) -> Script:
     """Return a script. Raises JobError if there is none of this name."""
-    if name not in SCRIPTS:
+    if str(name) not in SCRIPTS:
         raise JobError(f"script: {name!r} is not a script; use one of {', '.join(SCRIPTS)}")
     return SCRIPTS[str(name)]
 
 
 def validated(job: Job) -> dict[str, Any]:
-    """Return a job's fields, checked, with the defaults of its script and of its model's card.
-
-    Raises:
-        JobError: the job is impossible.
-    """
+    """Return a job's fields, checked, with the defaults of its script and of its model's card."""
     script = script_named(job.script)
     rows = job_options(script)
-    given = {field.name: getattr(job, field.name) for field in fields(job)}
-    del given["script"]
-    if given["seed"] is None or "seed" not in rows:
-        given["seed"] = 0
-    for name, value in given.items():
-        if value is not None and name not in rows and name != "seed":
+    card = cards()[checked(rows["model"], job.model or script.defaults["model"], script)]
+    values = {field.name: getattr(job, field.name) for field in fields(job)}
+    values["model"] = card.name
+    if values["clip"] == card.clip:  # as in a picture's record
+        values["clip"] = None
+    for name, value in values.items():
+        if value is not None and name not in (*rows, "script"):
             raise JobError(not_available(name, script))
-    texts = {name: prompts_of(name, given[name], script) for name in ("prompts", "images")}
-    simple = [row for name, row in rows.items() if name not in (*texts, "size", "clip")]
-    values = {
-        **given,
-        **texts,
-        **{row.name: checked(row, given[row.name], script) for row in simple},
-    }
-    values["model"] = values["model"] or script.defaults["model"]
-    card = cards()[values["model"]]
-    values["size"] = size_of(given["size"], card)
+        if name in ("prompts", "images"):
+            values[name] = prompts_of(name, value, script)
+        elif name in rows and value is not None:
+            values[name] = checked(rows[name], value, script)
+    values["size"] = size_of(values["size"], card)
     values["method"], values["eta"] = sampler_of(values["method"], values["eta"], script, card)
     for name, row in rows.items():
         if values[name] is None:
             default = script.defaults.get(name, row.default)
-            known = default if isinstance(default, (int, float)) else None
-            values[name] = card.sampling.get(name, known) if known is None else known
-    values["clip"] = clip_of(given["clip"], card)
+            in_table = isinstance(default, (int, float))
+            values[name] = default if in_table else card.sampling.get(name)
+    if card.clip and values["clip"]:
+        text = f"{card.name} takes embeddings of {card.clip} only; leave --clip out"
+        raise JobError(f"--clip: {text}")
+    values["clip"] = card.clip or values["clip"] or DEFAULT_GUIDE
     values["clip_guidance_scale"] = guidance_of(values, script, card)
+    values["seed"] = values["seed"] or 0
+    if values["seed"] == RANDOM:
+        raise JobError("--seed: a job needs a number; only a command line draws seeds")
     if script is CFG_MODIFY_IMAGE and values["init"] is None:
         raise JobError(
             'no picture to modify: name it before the prompts, or as "init" in a job line'
         )
     if values["init"] is None:
         values["starting_timestep"] = None
-    for name in ("starting_timestep", "max_timestep"):
-        if values[name] == 0:
-            raise JobError(f"{rows[name].label}: nothing is left to draw at 0; raise it")
     return values
 
 
 def checked(row: Option, value: Any, script: Script) -> Any:
-    """Return the value of an option, None if it isn't given. Raises JobError if it is wrong."""
-    if value is None:
-        return None
+    """Return the value of an option. Raises JobError if it is wrong."""
+    if row.name == "size" and not (isinstance(value, (list, tuple)) and len(value) == 2):
+        raise JobError(f"--size: {value!r} is not a width and a height")
     try:
-        found = value if row.type is None else row.type(value)
+        kind = row.type or str
+        found = tuple(map(kind, value)) if row.name == "size" else kind(value)
     except argparse.ArgumentTypeError as error:
         raise JobError(f"{row.label}: {error}") from None
-    if found == RANDOM:
-        raise JobError(f"{row.label}: a job needs a number; only a command line draws seeds")
     if row.choices is not None and found not in (known := row.choices(script)):
         text = f"{found!r} is not available in {script.name}.py; use one of {', '.join(known)}"
         raise JobError(f"{row.label}: {text}")
     return found
 
 
-def prompts_of(name: str, value: object, script: Script) -> tuple[Prompt, ...]:
+def prompts_of(name: str, value: Any, script: Script) -> tuple[Prompt, ...]:
     """Return one prompt or several as a tuple; images may be paths, too."""
-    single = isinstance(value, (str, os.PathLike, Prompt))
-    found = (value,) if single else value
-    if name == "images" and isinstance(found, (list, tuple)):
-        found = [os.fspath(one) if isinstance(one, os.PathLike) else one for one in found]
-    if not isinstance(found, (list, tuple)) or not all(
-        isinstance(one, (str, Prompt)) for one in found
-    ):
+    single = isinstance(value, Prompt) or not isinstance(value, (list, tuple))
+    several = [value] if single else value
+    kinds = (str, Prompt, os.PathLike) if name == "images" else (str, Prompt)
+    if not all(isinstance(one, kinds) for one in several):
         raise JobError(f"{name}: {scrubbed(repr(value))} is neither a text nor a list of texts")
-    parsed = tuple(
-        one if isinstance(one, Prompt) else parse_prompt(one, script.prompt_weight) for one in found
+    prompts = tuple(
+        one if isinstance(one, Prompt) else script.parse_prompt(os.fspath(one)) for one in several
     )
-    for given, prompt in zip(found, parsed):
+    for given, prompt in zip(several, prompts):
         if not prompt.text.strip():
-            missing = "has no words" if name == "prompts" else "names no picture"
-            raise JobError(f"{name}: {given!r} {missing}; complete it or leave it out")
-    return parsed
+            raise JobError(f"{name}: {given!r} is empty; complete it or leave it out")
+    return prompts
 
 
 def sampler_of(
@@ -206,42 +196,21 @@ def sampler_of(
     if eta in (None, usual):
         return method, usual
     if method not in TAKES_ETA:
-        remedy = "use --method ddim" if method == "ddpm" else "leave --eta out"
+        remedy = "leave --eta out, or use --method ddim"
         raise JobError(f"--eta: the method {method} always has eta {usual:g}; {remedy}")
     return method, eta
 
 
-def size_of(size: object, card: Card) -> tuple[int, int]:
+def size_of(size: tuple[int, int] | None, card: Card) -> tuple[int, int]:
     """Return width and height, by default those that the model was trained with."""
-    if size is None:
-        return card.side, card.side
-    if not isinstance(size, (list, tuple)) or len(size) != 2:
-        raise JobError(f"--size: {size!r} is not a width and a height")
-    try:
-        width, height = (SIDE(side) for side in size)
-    except argparse.ArgumentTypeError as error:
-        raise JobError(f"--size: {error}") from None
-    for side in (width, height):
+    for side in size or ():
         if over := side % card.multiple:
             near = [str(n) for n in (side - over, side - over + card.multiple) if n]
             raise JobError(
                 f"--size: {side} is not a multiple of {card.multiple}, which {card.name} needs; "
                 f"use {' or '.join(near)}"
             )
-    return width, height
-
-
-def clip_of(clip: str | None, card: Card) -> str:
-    """Return the name of the CLIP that embeds the prompts."""
-    if card.clip:
-        if clip not in (None, card.clip):
-            text = f"{card.name} takes embeddings of {card.clip} only; leave --clip out"
-            raise JobError(f"--clip: {text}")
-        return card.clip
-    known = [name for name, other in cards().items() if other.kind == "clip"]
-    if clip is not None and clip not in known:
-        raise JobError(f"--clip: {clip!r} is not a CLIP; use one of {', '.join(known)}")
-    return clip or DEFAULT_GUIDE
+    return size or (card.side, card.side)
 
 
 def guidance_of(values: Mapping[str, Any], script: Script, card: Card) -> float:
@@ -251,14 +220,13 @@ def guidance_of(values: Mapping[str, Any], script: Script, card: Card) -> float:
         raise JobError(f"the prompts' weights are too large; keep their sum below {LARGEST:g}")
     if script is not CLIP_SAMPLE:
         return 0.0
-    scale: float = values["clip_guidance_scale"]
     if not weights:
         if card.clip and not card.unprompted:
             raise JobError("no prompt: give at least one text, or an image with --images")
         return 0.0
-    if not card.clip and not scale:
+    if not card.clip and not values["clip_guidance_scale"]:
         text = f"{card.name} follows prompts by guidance only; raise it, or give no prompt"
         raise JobError(f"--clip-guidance-scale: {text}")
     if abs(sum(weights)) < 1e-3:
         raise JobError("the prompts' weights sum to 0; change one of them")
-    return scale
+    return float(values["clip_guidance_scale"])

@@ -12,18 +12,14 @@ from typing import Any
 
 from ..weights.cards import cards
 from .script import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS, Script
-from .values import COUNT, SIDE, Range, device, preview_interval, seed, text
+from .values import COUNT, SIDE, Range, seed, text
 
 DEFAULT_GUIDE = "ViT-B/16"  # guides models that have no CLIP of their own
 STDIN = "-"
 CARD = object()  # the default is the one on the model's card
-PICTURE, GUIDANCE, RUN, EXECUTION, MESSAGES = (
-    "the picture",
-    "guidance",
-    "the run",
-    "how to draw",
-    "messages",
-)
+# The sections. The first two have the fields of a `Job`.
+PICTURE, GUIDANCE = "the picture", "guidance"
+RUN, EXECUTION, MESSAGES = "the run", "how to draw", "messages"
 
 
 def guides(script: Script) -> list[str]:
@@ -34,38 +30,22 @@ def guides(script: Script) -> list[str]:
 
 @dataclass(frozen=True)
 class Option:
-    """A row of the table.
+    """A row of the table."""
 
-    Args:
-        name: the field of the `Job` or of the run, and the key of a job file's line.
-        flags: as they are written on a command line; none for positional arguments.
-        group: the section of the help; PICTURE and GUIDANCE have the fields of a `Job`.
-        help: one sentence, without the default.
-        type: makes a value of a text, or checks a value.
-        default: CARD where the model's card has it; None to leave it out of the help.
-        scripts: those that have the option.
-        choices: the values that a script takes, if there are only some.
-        extra: more of `add_argument`'s arguments.
-    """
-
-    name: str
-    flags: tuple[str, ...]
+    name: str  # the field of the `Job` or of the run, and the key of a job file's line
+    flags: tuple[str, ...]  # none for a positional argument
     group: str
     help: str
-    type: Callable[[Any], Any] | None = None
-    default: Any = None
+    type: Callable[[Any], Any] | None = None  # makes a value of a text, or checks a value
+    default: Any = None  # a value, CARD, or words for the help
     scripts: tuple[Script, ...] = tuple(SCRIPTS.values())
     choices: Callable[[Script], list[str]] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # more of `add_argument`'s arguments
 
     @property
     def label(self) -> str:
         """The option as messages name it."""
         return self.flags[0] if self.flags else self.name
-
-    @property
-    def is_of_job(self) -> bool:
-        return self.group in (PICTURE, GUIDANCE)
 
     def default_in(self, script: Script) -> str | None:
         """Return the default in a script as text, None if there is none to tell."""
@@ -78,17 +58,13 @@ class Option:
             usual = max(found, key=lambda value: len(found[value]))
             others = [f"{', '.join(found[one])}: {one}" for one in found if one != usual]
             return "; ".join([usual, *others])
-        if self.name == "output":
-            return script.output
         if default is None:
             return None
         return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 FLAG = {"action": "store_true"}
-LIST = {"nargs": "*", "action": "extend", "metavar": "IMAGE"}
 WITH_SEED = (CLIP_SAMPLE, CFG_SAMPLE)
-CFG = (CFG_SAMPLE, CFG_MODIFY_IMAGE)
 UNIT = Range(0, 1)
 
 TABLE = (
@@ -99,7 +75,8 @@ TABLE = (
     Option("prompts", (), PICTURE, "the text prompts", extra={"nargs": "*"}),
     Option(
         "images", ("--images",), PICTURE,
-        "the image prompts: files, or file, HTTP or HTTPS addresses", extra=LIST,
+        "the image prompts: files, or file, HTTP or HTTPS addresses",
+        extra={"nargs": "*", "action": "extend", "metavar": "IMAGE"},
     ),
     Option(
         "model", ("--model",), PICTURE, "the diffusion model", text,
@@ -195,7 +172,7 @@ TABLE = (
     Option(
         "preview", ("--preview",), RUN,
         "show each image while it is drawn, in a file beside it that ends in .preview.png; EVERY "
-        "is the number of steps between two updates", preview_interval, "about one update a second",
+        "is the number of steps between two updates", COUNT, "about one update a second",
         extra={"nargs": "?", "const": 0, "metavar": "EVERY"},
     ),
     Option(
@@ -214,7 +191,7 @@ TABLE = (
     Option(
         "cfg_batch", ("--cfg-batch",), EXECUTION,
         "the number of images times conditions evaluated together; less takes less memory", COUNT,
-        "all", CFG, extra={"metavar": "N"},
+        "all", (CFG_SAMPLE, CFG_MODIFY_IMAGE), extra={"metavar": "N"},
     ),
     Option(
         "compile", ("--compile",), EXECUTION,
@@ -227,7 +204,7 @@ TABLE = (
         "one for each core", extra={"metavar": "N"},
     ),
     Option(
-        "device", ("--device",), EXECUTION, "the device", device, "CUDA, else MPS, else the CPU",
+        "device", ("--device",), EXECUTION, "the device", text, "CUDA, else MPS, else the CPU",
     ),
     Option("quiet", ("--quiet",), MESSAGES, "print only warnings and errors to stderr", extra=FLAG),
     Option(
@@ -243,13 +220,20 @@ def options_of(script: Script) -> dict[str, Option]:
 
 
 def job_options(script: Script) -> dict[str, Option]:
-    """Return those of a script's rows that decide a picture: the fields of a `Job`."""
-    return {name: row for name, row in options_of(script).items() if row.is_of_job}
+    """Return those of a script's rows that are fields of a `Job`."""
+    return {
+        name: row for name, row in options_of(script).items() if row.group in (PICTURE, GUIDANCE)
+    }
+
+
+def line_keys(script: Script) -> list[str]:
+    """Return the keys of a job file's line."""
+    numbered = ["n"] if "n" in options_of(script) else []
+    return [*job_options(script), *numbered, "output", "script"]
 
 
 def not_available(name: str, script: Script) -> str:
     """Return the message for an option that only other scripts have."""
     rows = [row for row in TABLE if row.name == name]
-    others = [f"{one.name}.py" for row in rows for one in row.scripts]
-    have = f"{' and '.join(others)} {'does' if len(others) == 1 else 'do'}"
-    return f"{rows[0].label}: {script.name}.py does not have this option; {have}"
+    others = " and ".join(f"{one.name}.py" for row in rows for one in row.scripts)
+    return f"{rows[0].label} is an option of {others}, not of {script.name}.py; leave it out"
