@@ -215,10 +215,7 @@ def test_a_name_too_long_is_told_before_it_is_drawn_in_a_folder_that_others_went
             "a WEBP picture has at most 16383 pixels a side",
         ),
         (["-o", "loop.png"], "loop.png is a link that leads back to itself; remove it"),
-        (
-            ["--checkpoint", "text"],
-            "text: damaged, or not a checkpoint; give another file with --ch",
-        ),
+        (["--checkpoint", "text"], "text: damaged, or not a checkpoint; give another file"),
     ],
 )
 def test_what_is_known_before_it_is_drawn(tmp_path, args, message):

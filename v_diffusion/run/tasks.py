@@ -1,10 +1,10 @@
 """Orders taken apart into single pictures, and those put together to batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images.names import Names, path_of
+from ..images.names import Names, label, path_of
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
 from .request import BadLine, Order
@@ -14,14 +14,7 @@ AHEAD = 64  # batches of orders that are read ahead to fill up one batch
 
 @dataclass(frozen=True)
 class Task:
-    """One picture.
-
-    Args:
-        order: the order that it belongs to.
-        seed: its own seed.
-        path: its file.
-        index: its number in the run, from 0.
-    """
+    """One picture of an order: its own seed, its file, and its number in the run, from 0."""
 
     order: Order
     seed: int
@@ -32,19 +25,6 @@ class Task:
     def job(self) -> Job:
         """What decides this very picture."""
         return self.order.job.with_seed(self.seed)
-
-
-def of_order(order: Order, first: int, names: Names) -> Iterator[Task]:
-    """Yield the pictures of an order, numbered from `first`.
-
-    Raises:
-        UserError: its files can't have their names; raised before the first picture.
-    """
-    seed = order.job.seed
-    names.add(order.output, n=order.n, first=first, seed=seed, prompt=order.label)
-    for k in range(order.n):
-        path = path_of(order.output, i=first + k, seed=seed + k, prompt=order.label)
-        yield Task(order, seed + k, path, first + k)
 
 
 def tasks_of(
@@ -67,10 +47,15 @@ def tasks_of(
             refuse(order.line, order.error)
             first += 1
         else:
+            seed, prompt = order.job.seed, label(order.job)
             try:
-                yield from of_order(order, first, names)
+                names.add(order.output, n=order.n, first=first, seed=seed, prompt=prompt)
             except UserError as error:
                 refuse(order.line, error)
+            else:
+                for k in range(order.n):
+                    path = path_of(order.output, i=first + k, seed=seed + k, prompt=prompt)
+                    yield Task(order, seed + k, path, first + k)
             first += order.n
 
 
@@ -88,7 +73,7 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
             yield from waiting.values()
             waiting.clear()
             continue
-        key = task.order.batch_key
+        key = task.order.job.batch_key
         batch = waiting.setdefault(key, [])
         batch.append(task)
         if len(batch) == size:
@@ -96,15 +81,3 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
         elif sum(map(len, waiting.values())) >= AHEAD * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()
-
-
-def in_parts(batches: Iterable[Sequence[Task]], size: int) -> Iterator[list[Sequence[Task]]]:
-    """Yield lists of batches of at least `size` pictures together; the last may have fewer."""
-    part: list[Sequence[Task]] = []
-    for batch in batches:
-        part.append(batch)
-        if sum(map(len, part)) >= size:
-            yield part
-            part = []
-    if part:
-        yield part
