@@ -44,11 +44,7 @@ class Order:
 
     @cached_property
     def inputs(self) -> "Inputs":
-        """The job's pictures, opened once.
-
-        Raises:
-            UserError, RunError: one can't be opened or fetched.
-        """
+        """The job's pictures, opened once. Raises UserError or RunError."""
         from ..images.inputs import open_inputs  # imports Pillow
 
         return open_inputs(self.job)

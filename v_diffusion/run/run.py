@@ -37,11 +37,7 @@ PART = 1024  # pictures that are checked before the first of them is drawn
 
 
 class Run:
-    """One run of a program, from a request to files.
-
-    Args:
-        rank: the share of this process.
-    """
+    """One run of a program, from a request to files, or a rank's share of it."""
 
     def __init__(self, request: Request, rank: Rank) -> None:
         self.request, self.rank = request, rank
@@ -125,14 +121,8 @@ class Run:
         return not self.output.clobber and output.is_there(path)
 
     def check(self, tasks: Sequence[Task]) -> set[int]:
-        """Check pictures of one order before any of them is drawn.
-
-        Returns:
-            The numbers of those that need not be drawn.
-
-        Raises:
-            RunError: a file of weights can't be had.
-            UserError: a file can't be read or written, or another image has its name.
+        """Check pictures of one order before any of them is drawn, and return the numbers of those
+        that need not be drawn.
         """
         self.destinations.prepare(tasks)
         order = tasks[0].order
@@ -151,9 +141,6 @@ class Run:
         """Draw a batch, write its images and print their paths.
 
         A batch is drawn whole or not at all: in another one its images would round differently.
-
-        Raises:
-            RunError, UserError: it can't be drawn or written.
         """
         begun = time.monotonic()
         pictures: Sequence[Image | None] = [None] * len(batch)
@@ -224,11 +211,7 @@ class Run:
                 self.destinations.release()
 
     def go(self) -> None:
-        """Draw everything.
-
-        Raises:
-            RunError, UserError: something can't be drawn.
-        """
+        """Draw everything."""
         grid = self.output.grid
         if grid is not None:
             output.prepare([grid])

@@ -31,12 +31,9 @@ def tasks_of(
     orders: Iterable[Order | BadLine | None],
     refuse: Callable[[str | None, UserError | RunError], None],
 ) -> Iterator[Task | None]:
-    """Yield the pictures of orders.
+    """Yield the pictures of orders, and refuse the line of an order that can't be.
 
     A bad line counts as one picture, so that the others keep their numbers when it is mended.
-
-    Args:
-        refuse: called with the line of an order that can't be, and the reason.
     """
     names = Names()
     first = 0
@@ -62,10 +59,8 @@ def tasks_of(
 def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
     """Yield batches of up to `size` pictures that can be drawn together, ordered by their firsts.
 
-    The batches depend on the tasks alone unless one of them is None.
-
-    Args:
-        tasks: the pictures; None means that no more come for now, so that none has to wait.
+    They depend on the pictures alone, unless there is a None among these, which means that no more
+    come for now, so that none has to wait.
     """
     waiting: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:

@@ -71,11 +71,8 @@ def needed(job: Job, n: int, checkpointing: bool = False, cfg_batch: int | None 
 
 
 def check_batch(job: Job, n: int, need: int, device: torch.device, held: int = 0) -> None:
-    """Raise UserError, with the number of pictures that fit, if a batch of n pictures doesn't.
-
-    Args:
-        need: the bytes that it needs.
-        held: bytes that this process has asked for already and doesn't use.
+    """Raise UserError, with the number of pictures that fit, if `need` bytes for n don't, besides
+    the bytes that this process holds already and doesn't use.
     """
     free = available(device)
     smallest = n == 1 and max(job.size) <= store.cards()[job.model].side

@@ -40,14 +40,6 @@ class Files(NamedTuple):
     clip: Path | None
 
 
-def named_file(option: str, path: str) -> Path:
-    """Return the path of weights that an option names. Raise UserError if there is no file."""
-    if not os.path.isfile(expand_user(path)):
-        text = "is not a file; give the path of the weights"
-        raise UserError(f"{option}: {printable(path)} {text}")
-    return expand_user(path)
-
-
 class Studio:
     """Draws jobs, and loads what they need once.
 
@@ -78,36 +70,30 @@ class Studio:
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
 
     def files(self, job: Job) -> Files:
-        """Return the files of a job's weights, fetched if need be.
+        """Return the files of a job's weights, fetched if need be. Raises as `draw`."""
+        model = self._file("--checkpoint", job.checkpoint, job.model)
+        if not job.asks_clip:
+            return Files(model, None)
+        return Files(model, self._file("--clip-checkpoint", job.clip_checkpoint, job.clip))
 
-        Raises:
-            RunError: one can't be had.
-            UserError: the job names what is not a file.
-        """
-        try:
-            if job.checkpoint:
-                model = named_file("--checkpoint", job.checkpoint)
-            else:
-                model = self._obtain(job.model)
-            if not job.asks_clip:
-                return Files(model, None)
-            if job.clip_checkpoint:
-                return Files(model, named_file("--clip-checkpoint", job.clip_checkpoint))
-            return Files(model, self._obtain(job.clip))
-        except store.CheckpointError as error:
-            raise RunError(error) from None
+    def _file(self, option: str, path: str | None, name: str) -> Path:
+        """Return the file that an option names, or that of a card."""
+        if path is None:
+            try:
+                return self._obtain(name)
+            except store.CheckpointError as error:
+                raise RunError(error) from None
+        if not os.path.isfile(expand_user(path)):
+            text = "is not a file; give the path of the weights"
+            raise UserError(f"{option}: {printable(path)} {text}")
+        return expand_user(path)
 
     def check(self, job: Job) -> None:
         """Raise UserError if a job has no step to take, which needs no weights."""
         times(job, get_model(job.model))
 
     def load(self, job: Job) -> Models:
-        """Return the models of a job, loaded at the first time.
-
-        Raises:
-            RunError: a file of weights can't be had or used.
-            UserError: one that the job names can't be used, or there is no compiler.
-        """
+        """Return the models of a job, loaded at the first time. Raises as `draw`."""
         files = self.files(job)
         key = job.model, files
         if key not in self._loaded:
@@ -124,10 +110,8 @@ class Studio:
         return self._loaded[key]
 
     def _encode_new_text(self, clip: CLIP, model: str | None, text: str) -> Tensor:
-        """Return a text's embedding, [1, D], and warn about what is lost of it.
-
-        Args:
-            model: whose vocabulary tells the words that it knows, None with weights of the user's.
+        """Return a text's embedding, [1, D], and warn about words that the model, if it is known,
+        hasn't learned and about what is cut off.
         """
         if model is not None and (known := vocabulary.of(model)) is not None:
             if told := vocabulary.warning(model, text, partial(prompts.nearest, clip)):
