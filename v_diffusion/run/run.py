@@ -237,11 +237,7 @@ class Run:
 
 
 def run(request: Request) -> None:
-    """Draw what is asked for, or this process's share of it.
-
-    Raises:
-        RunError, UserError: something can't be drawn.
-    """
+    """Draw what is asked for, or this process's share of it. Raises RunError or UserError."""
     take_threads()
     one = Run(request, this_rank())
     with closing(one.destinations):

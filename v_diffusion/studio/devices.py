@@ -12,14 +12,9 @@ def devices() -> list[str]:
 
 
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """Return the device of this name, by default the best.
+    """Return the device of this name, by default the best. Raise NoDevice if there is none.
 
-    Args:
-        local_rank: the number of this process on this machine. Where there are several GPUs and
-            none is named by its number, each process gets its own.
-
-    Raises:
-        NoDevice: there is no such device.
+    Where there are several GPUs and none is named by its number, each local rank gets its own.
     """
     found = devices()
     gpus = [one for one in found if one.startswith("cuda")]

@@ -62,9 +62,6 @@ def compile_models(models: Models, device: torch.device) -> Models:
     """Compile models on CUDA, at their first call of each shape.
 
     On a CPU our convolutions are faster than those that the compiler would put in their place.
-
-    Raises:
-        UserError: there is no C++ compiler.
     """
     if device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")

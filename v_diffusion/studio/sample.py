@@ -24,10 +24,7 @@ Callback = Callable[[dict[str, Any]], object]
 
 def times(job: Job, model: Any) -> Tensor:
     """Return the times at which a job's sampler evaluates its model: falling, or rising for a
-    picture to modify.
-
-    Raises:
-        UserError: there are none.
+    picture to modify. Raise UserError if there are none.
     """
     modifies = job.script == CFG_MODIFY_IMAGE.name
     t = (
