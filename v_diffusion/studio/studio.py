@@ -71,22 +71,19 @@ class Studio:
 
     def files(self, job: Job) -> Files:
         """Return the files of a job's weights, fetched if need be. Raises as `draw`."""
-        model = self._file("--checkpoint", job.checkpoint, job.model)
-        if not job.asks_clip:
-            return Files(model, None)
-        return Files(model, self._file("--clip-checkpoint", job.clip_checkpoint, job.clip))
-
-    def _file(self, option: str, path: str | None, name: str) -> Path:
-        """Return the file that an option names, or that of a card."""
-        if path is None:
-            try:
-                return self._obtain(name)
-            except store.CheckpointError as error:
-                raise RunError(error) from None
-        if not os.path.isfile(expand_user(path)):
-            text = "is not a file; give the path of the weights"
-            raise UserError(f"{option}: {printable(path)} {text}")
-        return expand_user(path)
+        for option in ("checkpoint", "clip_checkpoint"):  # before anything is fetched
+            path = getattr(job, option)
+            if path is not None and not os.path.isfile(expand_user(path)):
+                text = f"{printable(path)} is not a file; give the path of the weights"
+                raise UserError(f"--{option.replace('_', '-')}: {text}")
+        try:
+            model = expand_user(job.checkpoint) if job.checkpoint else self._obtain(job.model)
+            if not job.asks_clip:
+                return Files(model, None)
+            clip = job.clip_checkpoint
+            return Files(model, expand_user(clip) if clip else self._obtain(job.clip))
+        except store.CheckpointError as error:
+            raise RunError(error) from None
 
     def check(self, job: Job) -> None:
         """Raise UserError if a job has no step to take, which needs no weights."""
