@@ -123,10 +123,10 @@ def test_threads():
 
     before = torch.get_num_threads()
     try:
-        Run(Request([], Execution("cpu", threads=before + 1), OutputOptions()), Rank()).studio()
+        _ = Run(Request([], Execution("cpu", threads=before + 1), OutputOptions()), Rank()).studio
         assert torch.get_num_threads() == before + 1
         torch.set_num_threads(before)
-        Run(Request([], Execution("cpu"), OutputOptions()), Rank()).studio()
+        _ = Run(Request([], Execution("cpu"), OutputOptions()), Rank()).studio
         assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)

@@ -221,7 +221,7 @@ def test_a_name_too_long_is_told_before_it_is_drawn_in_a_folder_that_others_went
         ),
         (
             ["--checkpoint", "text"],
-            "text: damaged, or not a checkpoint; give another file with --ch",
+            "text: damaged, or not a checkpoint; give another file",
         ),
     ],
 )
@@ -295,5 +295,4 @@ def test_a_sheet_too_large_for_its_format(tmp_path):
     Image.new("L", (9000, 1)).save(tmp_path / "a.png")
     done = run(tmp_path, "make_grid", "a.png", "a.png", "--nrow", "2", "-o", "b.webp")
     said = "b.webp: encoding error 5: Image size exceeds WebP limit of 16383 pixels; write a .png"
-    assert (done.returncode, done.stderr) == (2, f"make_grid.py: {said}
-")
+    assert (done.returncode, done.stderr) == (2, f"make_grid.py: {said}\n")

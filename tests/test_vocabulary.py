@@ -142,7 +142,7 @@ def test_a_warning_names_what_is_near(small_clip):
     # Of the words that it knows, "dog" alone is left here, and that is a name.
     assert warning("dog kerfluffle", small_clip).partition("knows: ")[2][:5] == "dog, "
     many = " ".join(f"xyzzy{c}" for c in "bcdfghj")
-    assert " and 2 more words; --list" in warning(many, small_clip)
+    assert " and 2 more; --list" in warning(many, small_clip)
     assert warning("a red apple", small_clip) is None
     assert warning("kerfluffle", small_clip, "cc12m_1") is None
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.names import all_identities, check_sides, label
+from ..images.names import all_identities, check_sides
 from ..job.job import Job
 from ..job.values import LAST_SEED
 from ..shell.errors import RunError, UserError
@@ -44,24 +44,10 @@ class Order:
 
     @cached_property
     def inputs(self) -> "Inputs":
-        """The job's pictures, opened once.
-
-        Raises:
-            UserError, RunError: one can't be opened or fetched.
-        """
+        """The job's pictures, opened once. Raises UserError or RunError."""
         from ..images.inputs import open_inputs  # imports Pillow
 
         return open_inputs(self.job)
-
-    @cached_property
-    def label(self) -> str:
-        """The text that stands for {prompt} in the names of files."""
-        return label(self.job)
-
-    @cached_property
-    def batch_key(self) -> tuple[object, ...]:
-        """The job's, which is needed for each picture."""
-        return self.job.batch_key
 
     @cached_property
     def input_files(self) -> frozenset[object]:

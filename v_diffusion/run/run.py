@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from functools import cache, cached_property, partial
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from ..images import output
@@ -17,12 +18,13 @@ from ..images.record import Sources, record
 from ..shell.console import listed, log, print_line, printable
 from ..shell.errors import NoDevice, RunError, UserError
 from ..shell.program import clean_up_on_interrupt
-from ..studio.files import Hashes, check_files
+from ..weights import store
 from .destinations import Destinations
+from .preview import Preview
 from .progress import Progress
 from .ranks import Rank, take_threads, this_rank, wait_for_all
 from .request import Order, Request
-from .tasks import Task, in_batches, in_parts, tasks_of
+from .tasks import Task, in_batches, tasks_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,16 +37,14 @@ PART = 1024  # pictures that are checked before the first of them is drawn
 
 
 class Run:
-    """One run of a program, from a request to files.
-
-    Args:
-        rank: the share of this process.
-    """
+    """One run of a program, from a request to files, or a rank's share of it."""
 
     def __init__(self, request: Request, rank: Rank) -> None:
         self.request, self.rank = request, rank
         self.execution, self.output = request.execution, request.output
-        self.hashes = Hashes()
+        # The SHA-256 of a file, computed once, in the background.
+        threads = ThreadPoolExecutor(2)
+        self.sha256 = cache(lambda path: threads.submit(store.sha256, path))
         # The lines that can't be drawn, and if it was a failure: not the error itself, which would
         # keep all that was in memory when it was raised.
         self.refused: dict[str, bool] = {}
@@ -52,15 +52,14 @@ class Run:
         self.paths: list[Path] = []  # of all ranks' images, for the contact sheet
         self.destinations = Destinations(request.sources, self.output.grid)
         self.told: set[str] = set()
-        self._studio: Studio | None = None
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
-        """Report a line that can't be drawn. Raise the error if it isn't about a line.
+        """Report a line that can't be drawn. Raise an error that is about more than a line.
 
         Args:
             own: only this rank knows it. What all ranks find out, one reports for all.
         """
-        if line is None:
+        if line is None or isinstance(error, (NoDevice, WriteFailed)):
             raise error
         if line not in self.refused:
             self.refused[line] = isinstance(error, RunError)
@@ -74,30 +73,29 @@ class Run:
             tell(text)
         self.told.add(text)
 
+    @cached_property
     def studio(self) -> Studio:
-        """Return the studio, made when it is needed: importing PyTorch takes longer than to find a
+        """The studio, made when it is needed: importing PyTorch takes longer than to find a
         mistake.
         """
-        if self._studio is None:
-            import torch
+        import torch
 
-            from ..compute import memory
-            from ..studio.devices import pick_device
-            from ..studio.studio import Studio
+        from ..compute import memory
+        from ..studio.devices import pick_device
+        from ..studio.studio import Studio
 
-            how = self.execution
-            device = pick_device(how.device, self.rank.local)
-            if how.threads is not None:
-                torch.set_num_threads(how.threads)
-            if device.type == "cpu":
-                memory.keep_freed_memory()
-            self._studio = Studio(
-                device,
-                checkpointing=how.checkpointing,
-                compile=how.compile,
-                cfg_batch=how.cfg_batch,
-            )
-        return self._studio
+        how = self.execution
+        device = pick_device(how.device, self.rank.local)
+        if how.threads is not None:
+            torch.set_num_threads(how.threads)
+        if device.type == "cpu":
+            memory.keep_freed_memory()
+        return Studio(
+            device,
+            checkpointing=how.checkpointing,
+            compile=how.compile,
+            cfg_batch=how.cfg_batch,
+        )
 
     def tasks(self) -> Iterator[Task | None]:
         """Yield all pictures of all ranks whose files can have their names."""
@@ -114,157 +112,117 @@ class Run:
 
     def record(self, task: Task) -> dict[str, Any]:
         """Return the record of a picture; wait for the hashes of its weights."""
-        job = task.job
-        hashes = self.hashes.of(self.studio().files(job))
-        return record(job, task.order.inputs, Sources(*hashes, version("torch")), task.index)
+        model, clip = self.studio.files(task.job)
+        hashes = self.sha256(model).result(), None if clip is None else self.sha256(clip).result()
+        return record(task.job, task.order.inputs, Sources(*hashes, version("torch")), task.index)
 
     def is_kept(self, path: Path) -> bool:
         """Tell if a file exists and must not be overwritten."""
         return not self.output.clobber and output.is_there(path)
 
-    def done(self, tasks: Sequence[Task]) -> set[int]:
-        """Return the numbers of the pictures of an order that need not be drawn.
-
-        Raises:
-            RunError: a file of weights can't be had.
-            UserError: a record doesn't fit into its file, or another image has its name.
+    def check(self, tasks: Sequence[Task]) -> set[int]:
+        """Check pictures of one order before any of them is drawn, and return the numbers of those
+        that need not be drawn.
         """
-        done = {task.index for task in tasks if self.is_kept(task.path)}
-        left = [task for task in tasks if task.index not in done]
+        self.destinations.prepare(tasks)
+        order = tasks[0].order
+        _ = order.inputs  # opens them
+        left = [task for task in tasks if not self.is_kept(task.path)]
         if left:
-            last = left[-1]
-            self.studio().check(last.order.job)
-            self.studio().files(last.order.job)
+            self.studio.check(order.job)
+            self.studio.files(order.job)
             if self.output.metadata:
-                output.check_room(last.path, partial(self.record, last))
+                output.check_room(left[-1].path, partial(self.record, left[-1]))
         if self.output.resume:
-            done |= {task.index for task in left if output.is_done(task.path, self.record(task))}
-        return done
-
-    def prepare(self, part: Sequence[Sequence[Task]]) -> tuple[list[list[Task]], set[int]]:
-        """Check a part of the run before any of it is loaded or drawn.
-
-        Returns:
-            Its batches without what can't be drawn, and the numbers of pictures that exist.
-        """
-
-        def each_order(check: Callable[[Sequence[Task]], None]) -> None:
-            tasks = sorted((task for batch in part for task in batch), key=lambda task: task.index)
-            for _, own in groupby(tasks, key=lambda task: id(task.order)):
-                order_tasks = list(own)
-                line = order_tasks[0].order.line
-                if line is not None and line in self.refused:
-                    continue
-                try:
-                    check(order_tasks)
-                except NoDevice:  # a mistake of the command, not of a line
-                    raise
-                except (UserError, RunError) as error:
-                    self.refuse(line, error, own=True)
-
-        def check_files_of(tasks: Sequence[Task]) -> None:
-            order = tasks[0].order
-            self.destinations.prepare(tasks)
-            check_files(order.job)
-            _ = order.inputs  # opens them
-
-        done: set[int] = set()
-        each_order(check_files_of)
-        each_order(lambda tasks: done.update(self.done(tasks)))
-        left = [[task for task in batch if task.order.line not in self.refused] for batch in part]
-        return [batch for batch in left if batch], done
+            left = [task for task in left if not output.is_done(task.path, self.record(task))]
+        return {task.index for task in tasks} - {task.index for task in left}
 
     def draw(self, batch: Sequence[Task], done: set[int], progress: Progress) -> None:
         """Draw a batch, write its images and print their paths.
 
         A batch is drawn whole or not at all: in another one its images would round differently.
-
-        Raises:
-            RunError, UserError: it can't be drawn or written.
         """
         begun = time.monotonic()
-        with ExitStack() as stack:
-            pictures: Sequence[Image | None] = [None] * len(batch)
-            if not done.issuperset(task.index for task in batch):
-                pictures = self.draw_pictures(batch, progress, stack)
-            seconds = (time.monotonic() - begun) / len(batch)
-            broken = []
-            for task, picture in zip(batch, pictures):
-                # It may have appeared in the meantime.
-                if task.index in done or self.is_kept(task.path):
-                    output.remove_preview(task.path)  # of a run that was killed
-                    progress.is_there(task.path)
-                elif picture is None:
-                    broken.append(task)
-                else:
-                    made = self.record(task) if self.output.metadata else None
-                    output.write(picture, task.path, made, swept=True)
-                    progress.is_there(task.path, seconds)
+        pictures: Sequence[Image | None] = [None] * len(batch)
+        if not done.issuperset(task.index for task in batch):
+            pictures = self.pictures(batch, progress)
+        seconds = (time.monotonic() - begun) / len(batch)
+        broken = []
+        for task, picture in zip(batch, pictures):
+            # It may have appeared in the meantime.
+            if task.index in done or self.is_kept(task.path):
+                output.remove_preview(task.path)  # of a run that was killed
+                progress.is_there(task.path)
+            elif picture is None:
+                broken.append(task)
+            else:
+                made = self.record(task) if self.output.metadata else None
+                output.write(picture, task.path, made, swept=True)
+                progress.is_there(task.path, seconds)
         for task in broken:  # when those beside it are written
             error = RunError(f"{printable(task.path)}: {output.NO_PICTURE}")
             self.refuse(task.order.line, error, own=True)
 
-    def draw_pictures(
-        self, batch: Sequence[Task], progress: Progress, stack: ExitStack
-    ) -> Sequence[Image | None]:
-        """Return the pictures of a batch, None for one that came out broken.
-
-        Args:
-            stack: closes previews and locks.
-        """
-        studio, jobs = self.studio(), [task.job for task in batch]
-        preview: Callable[[dict[str, Any]], object] | None = None
-        if self.output.preview is not None:
-            from .preview import Preview
-
-            paths = [task.path for task in batch]
-            preview = stack.enter_context(Preview(paths, self.output.preview))
-
-        def watch(info: dict[str, Any]) -> None:
-            progress.draws(len(batch), info["i"] + 1, info["of"])
-            if preview is not None:
-                preview(info)
-
-        studio.load(jobs[0])
+    def pictures(self, batch: Sequence[Task], progress: Progress) -> Sequence[Image | None]:
+        """Return the pictures of a batch, None for one that came out broken."""
+        jobs = [task.job for task in batch]
+        self.studio.load(jobs[0])
         clean_up_on_interrupt()
-        stack.callback(self.destinations.release)
         self.destinations.lock(batch, keep_first=not self.request.lines)
-        self.tell_once(f"Using device: {studio.device}", log.info)
+        self.tell_once(f"Using device: {self.studio.device}", log.info)
         if self.output.metadata:  # hashed while the first is drawn
-            self.hashes.start(studio.files(jobs[0]))
-        inputs = [task.order.inputs for task in batch]
-        return studio.draw_batch(jobs, inputs, watch, disable=True)
+            for path in filter(None, self.studio.files(jobs[0])):
+                self.sha256(path)
+        every = self.output.preview
+        paths = [task.path for task in batch]
+        with nullcontext() if every is None else Preview(paths, every) as preview:
 
-    def draw_all(self, batches: Iterable[Sequence[Task]]) -> None:
-        """Draw a rank's batches: part by part, each checked before anything of it is drawn.
+            def watch(info: dict[str, Any]) -> None:
+                progress.draws(len(batch), info["i"] + 1, info["of"])
+                if preview is not None:
+                    preview(info)
+
+            inputs = [task.order.inputs for task in batch]
+            return self.studio.draw_batch(jobs, inputs, watch, disable=True)
+
+    def draw_part(self, part: Sequence[Sequence[Task]], progress: Progress) -> None:
+        """Draw batches, all of them checked before the first is drawn.
 
         A line of a job file that fails doesn't stop the others; a full disk does.
         """
-        orders, lines = self.request.orders, self.request.lines
-        counts = [] if lines else [order.n for order in orders if isinstance(order, Order)]
-        n = None if lines else self.rank.count(counts, self.execution.batch_size)
-        with closing(Progress(n, self.rank.reports)) as progress:
-            for part in in_parts(batches, 1 if lines else PART):
-                kept, done = self.prepare(part)
-                for batch in kept:
-                    try:
-                        self.draw(batch, done, progress)
-                    except WriteFailed:
-                        raise
-                    except (UserError, RunError) as error:
-                        for task in batch:
-                            self.refuse(task.order.line, error, own=True)
+        done: set[int] = set()
+        tasks = [task for batch in part for task in batch if task.order.line not in self.refused]
+        tasks.sort(key=lambda task: task.index)
+        for _, own in groupby(tasks, key=lambda task: id(task.order)):
+            some = list(own)
+            try:
+                done |= self.check(some)
+            except (UserError, RunError) as error:
+                self.refuse(some[0].order.line, error, own=True)
+        for batch in part:
+            kept = [task for task in batch if task.order.line not in self.refused]
+            try:
+                if kept:
+                    self.draw(kept, done, progress)
+            except (UserError, RunError) as error:
+                for task in kept:
+                    self.refuse(task.order.line, error, own=True)
+            finally:
+                self.destinations.release()
 
     def go(self) -> None:
-        """Draw everything.
-
-        Raises:
-            RunError, UserError: something can't be drawn.
-        """
+        """Draw everything."""
         grid = self.output.grid
         if grid is not None:
             output.prepare([grid])
-        self.draw_all(self.rank.share(in_batches(self.tasks(), self.execution.batch_size)))
+        orders, lines, size = self.request.orders, self.request.lines, self.execution.batch_size
+        batches = self.rank.share(in_batches(self.tasks(), size))
+        n = None
+        if not lines:
+            n = self.rank.count([order.n for order in orders if isinstance(order, Order)], size)
+        with closing(Progress(n, self.rank.reports)) as progress:
+            while part := list(islice(batches, 1 if lines else max(1, PART // size))):
+                self.draw_part(part, progress)
         incomplete = wait_for_all(self.rank, bool(self.refused))
         if self.refused and self.reports_refused:
             text = f"not drawn: {listed(list(self.refused))}"
@@ -279,11 +237,7 @@ class Run:
 
 
 def run(request: Request) -> None:
-    """Draw what is asked for, or this process's share of it.
-
-    Raises:
-        RunError, UserError: something can't be drawn.
-    """
+    """Draw what is asked for, or this process's share of it. Raises RunError or UserError."""
     take_threads()
     one = Run(request, this_rank())
     with closing(one.destinations):

@@ -1,10 +1,10 @@
 """Orders taken apart into single pictures, and those put together to batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images.names import Names, path_of
+from ..images.names import Names, label, path_of
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
 from .request import BadLine, Order
@@ -14,14 +14,7 @@ AHEAD = 64  # batches of orders that are read ahead to fill up one batch
 
 @dataclass(frozen=True)
 class Task:
-    """One picture.
-
-    Args:
-        order: the order that it belongs to.
-        seed: its own seed.
-        path: its file.
-        index: its number in the run, from 0.
-    """
+    """One picture of an order: its own seed, its file, and its number in the run, from 0."""
 
     order: Order
     seed: int
@@ -34,29 +27,13 @@ class Task:
         return self.order.job.with_seed(self.seed)
 
 
-def of_order(order: Order, first: int, names: Names) -> Iterator[Task]:
-    """Yield the pictures of an order, numbered from `first`.
-
-    Raises:
-        UserError: its files can't have their names; raised before the first picture.
-    """
-    seed = order.job.seed
-    names.add(order.output, n=order.n, first=first, seed=seed, prompt=order.label)
-    for k in range(order.n):
-        path = path_of(order.output, i=first + k, seed=seed + k, prompt=order.label)
-        yield Task(order, seed + k, path, first + k)
-
-
 def tasks_of(
     orders: Iterable[Order | BadLine | None],
     refuse: Callable[[str | None, UserError | RunError], None],
 ) -> Iterator[Task | None]:
-    """Yield the pictures of orders.
+    """Yield the pictures of orders, and refuse the line of an order that can't be.
 
     A bad line counts as one picture, so that the others keep their numbers when it is mended.
-
-    Args:
-        refuse: called with the line of an order that can't be, and the reason.
     """
     names = Names()
     first = 0
@@ -67,20 +44,23 @@ def tasks_of(
             refuse(order.line, order.error)
             first += 1
         else:
+            seed, prompt = order.job.seed, label(order.job)
             try:
-                yield from of_order(order, first, names)
+                names.add(order.output, n=order.n, first=first, seed=seed, prompt=prompt)
             except UserError as error:
                 refuse(order.line, error)
+            else:
+                for k in range(order.n):
+                    path = path_of(order.output, i=first + k, seed=seed + k, prompt=prompt)
+                    yield Task(order, seed + k, path, first + k)
             first += order.n
 
 
 def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
     """Yield batches of up to `size` pictures that can be drawn together, ordered by their firsts.
 
-    The batches depend on the tasks alone unless one of them is None.
-
-    Args:
-        tasks: the pictures; None means that no more come for now, so that none has to wait.
+    They depend on the pictures alone, unless there is a None among these, which means that no more
+    come for now, so that none has to wait.
     """
     waiting: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:
@@ -88,7 +68,7 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
             yield from waiting.values()
             waiting.clear()
             continue
-        key = task.order.batch_key
+        key = task.order.job.batch_key
         batch = waiting.setdefault(key, [])
         batch.append(task)
         if len(batch) == size:
@@ -96,15 +76,3 @@ def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
         elif sum(map(len, waiting.values())) >= AHEAD * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()
-
-
-def in_parts(batches: Iterable[Sequence[Task]], size: int) -> Iterator[list[Sequence[Task]]]:
-    """Yield lists of batches of at least `size` pictures together; the last may have fewer."""
-    part: list[Sequence[Task]] = []
-    for batch in batches:
-        part.append(batch)
-        if sum(map(len, part)) >= size:
-            yield part
-            part = []
-    if part:
-        yield part

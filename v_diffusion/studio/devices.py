@@ -12,19 +12,15 @@ def devices() -> list[str]:
 
 
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """Return the device of this name, by default the best.
+    """Return the device of this name, by default the best. Raise NoDevice if there is none.
 
-    Args:
-        local_rank: the number of this process on this machine. Where there are several GPUs and
-            none is named by its number, each process gets its own.
-
-    Raises:
-        NoDevice: there is no such device.
+    Where there are several GPUs and none is named by its number, each local rank gets its own.
     """
     found = devices()
     gpus = [one for one in found if one.startswith("cuda")]
     if gpus and name in (None, "cuda"):
         return torch.device(gpus[local_rank % len(gpus)])
-    if name is not None and name not in (*found, *(one.split(":")[0] for one in found)):
+    known = {*found, "cpu:0", *(one.split(":")[0] for one in found)}
+    if name is not None and name not in known:
         raise NoDevice(f"--device: there is no {name!r} here; use one of {', '.join(found)}")
-    return torch.device(found[0] if name is None else name)
+    return torch.device(found[0] if name is None else name.replace("cpu:0", "cpu"))

@@ -1,6 +1,5 @@
 """Loading models from files of weights, and making them ready to draw."""
 
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +17,7 @@ from ..weights import store, tensors
 
 
 class Models(NamedTuple):
-    """A diffusion model and its CLIP, ready to draw.
-
-    Args:
-        model: an instance of what `diffusion.get_model` gives, its twin, or that compiled.
-        clip: a CLIP or its twin; None where no job asks it anything.
-    """
+    """A diffusion model and its CLIP, None where no job asks it anything."""
 
     model: Any
     clip: Any
@@ -33,9 +27,7 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device | 
     """Load a diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
 
     Args:
-        name: the model's.
         checkpoint: its file, where that isn't the published or shipped one.
-        device: where to, or its name.
 
     Raises:
         v_diffusion.weights.store.CheckpointError: its file can't be had or used.
@@ -53,54 +45,35 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device | 
 
 
 def load_clip(path: Path, device: torch.device) -> CLIP:
-    """Load a CLIP in evaluation mode, without its preprocessing.
-
-    Raises:
-        v_diffusion.weights.store.CheckpointError: the file isn't a CLIP of the ViT family.
-    """
+    """Load a CLIP in evaluation mode, without its preprocessing. Raises CheckpointError."""
     return clip.load_model(path, device).requires_grad_(False)
 
 
 def for_drawing(models: Models, device: torch.device, checkpointing: bool) -> Models:
-    """Make models that only draw: on a CPU, their twins.
-
-    Args:
-        checkpointing: guide in less memory and more time.
-    """
+    """Make models that only draw, with checkpointing in less memory; on a CPU, their twins."""
     model, clip_model = models
     if device.type != "cpu":
         return Models(checkpointed(model) if checkpointing else model, clip_model)
-    return Models(
-        accelerate(model, checkpointing), None if clip_model is None else accelerate(clip_model)
-    )
-
-
-def require_compiler() -> None:
-    """Raise UserError where PyTorch finds no C++ compiler."""
-    # It warns, where there is no GPU, that there is none.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except (exc.InvalidCxxCompiler, RuntimeError):
-        raise UserError(
-            "--compile: no C++ compiler found; install one (g++ or clang++), or name it in CXX"
-        ) from None
+    twin = None if clip_model is None else accelerate(clip_model)
+    return Models(accelerate(model, checkpointing), twin)
 
 
 def compile_models(models: Models, device: torch.device) -> Models:
-    """Compile models where that gains anything, at their first call of each shape.
+    """Compile models on CUDA, at their first call of each shape.
 
     On a CPU our convolutions are faster than those that the compiler would put in their place.
-
-    Raises:
-        UserError: there is no compiler.
     """
     if device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
         return models
-    require_compiler()
+    from torch._inductor import cpp_builder
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except RuntimeError:
+        raise UserError(
+            "--compile: no C++ compiler found; install one (g++ or clang++), or name it in CXX"
+        ) from None
     if models.clip is not None:
         encode_image = torch.compile(models.clip.encode_image, dynamic=False)
         setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method

@@ -1,9 +1,10 @@
 """The studio: loaded models, and pictures of jobs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -17,12 +18,12 @@ from diffusion import get_model, utils
 from ..images.inputs import Inputs, open_inputs
 from ..images.output import NO_PICTURE
 from ..job.job import Job
-from ..shell.console import log
+from ..shell.console import log, printable
 from ..shell.errors import RunError, UserError
-from ..weights.cards import CheckpointError
+from ..shell.paths import expand_user
+from ..weights import store
 from . import memory, vocabulary
 from .devices import pick_device
-from .files import Files, find_files
 from .models import Models, compile_models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
@@ -32,21 +33,11 @@ TEXTS = 4096  # embeddings of texts that are kept, some MB
 LARGEST = 2.0**23
 
 
-@contextmanager
-def blame_weights(named: str | None, option: str) -> Iterator[None]:
-    """Turn weights that can't be used into the user's mistake where the user named them, else into
-    a failure.
+class Files(NamedTuple):
+    """The files of a diffusion model and of its CLIP, None where CLIP isn't needed."""
 
-    Args:
-        named: the file, if an option named it.
-    """
-    try:
-        yield
-    except CheckpointError as error:
-        if not named:
-            raise RunError(error) from None
-        advice = "" if ";" in str(error) else f"; give another file with {option}"
-        raise UserError(f"{error}{advice}") from None
+    model: Path
+    clip: Path | None
 
 
 class Studio:
@@ -73,55 +64,51 @@ class Studio:
         self.device = pick_device(None if device is None else str(device))
         self._checkpointing, self._compile = checkpointing, compile
         self._cfg_batch = cfg_batch
-        self._files: dict[tuple[object, ...], Files] = {}
         self._loaded: dict[tuple[str, Files], Models] = {}
         self._held = 0  # bytes that the largest batch so far has asked for
+        self._obtain = cache(store.obtain)
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
 
     def files(self, job: Job) -> Files:
-        """Return the files of a job's weights, fetched if need be.
-
-        Raises:
-            RunError: one can't be had.
-        """
-        key = job.model, job.checkpoint, job.clip_checkpoint, job.clip, job.asks_clip
-        if key not in self._files:
-            self._files[key] = find_files(job)
-        return self._files[key]
+        """Return the files of a job's weights, fetched if need be. Raises as `draw`."""
+        for option in ("checkpoint", "clip_checkpoint"):  # before anything is fetched
+            path = getattr(job, option)
+            if path is not None and not os.path.isfile(expand_user(path)):
+                text = f"{printable(path)} is not a file; give the path of the weights"
+                raise UserError(f"--{option.replace('_', '-')}: {text}")
+        try:
+            model = expand_user(job.checkpoint) if job.checkpoint else self._obtain(job.model)
+            if not job.asks_clip:
+                return Files(model, None)
+            clip = job.clip_checkpoint
+            return Files(model, expand_user(clip) if clip else self._obtain(job.clip))
+        except store.CheckpointError as error:
+            raise RunError(error) from None
 
     def check(self, job: Job) -> None:
-        """Check what needs PyTorch but no weights.
-
-        Raises:
-            UserError: the job has no step to take.
-        """
+        """Raise UserError if a job has no step to take, which needs no weights."""
         times(job, get_model(job.model))
 
     def load(self, job: Job) -> Models:
-        """Return the models of a job, loaded at the first time.
-
-        Raises:
-            RunError: a file of weights can't be had or used.
-            UserError: one that the job names can't be used, or there is no compiler.
-        """
+        """Return the models of a job, loaded at the first time. Raises as `draw`."""
         files = self.files(job)
         key = job.model, files
         if key not in self._loaded:
-            with blame_weights(job.checkpoint, "--checkpoint"):
+            try:
                 model = load_model(job.model, files.model, self.device)
-            clip = None
-            if files.clip is not None:
-                with blame_weights(job.clip_checkpoint, "--clip-checkpoint"):
-                    clip = load_clip(files.clip, self.device)
+                clip = None if files.clip is None else load_clip(files.clip, self.device)
+            except store.CheckpointError as error:
+                if not (job.checkpoint or job.clip_checkpoint):
+                    raise RunError(error) from None
+                remedy = "" if ";" in str(error) else "; give another file"
+                raise UserError(f"{error}{remedy}") from None
             models = for_drawing(Models(model, clip), self.device, self._checkpointing)
             self._loaded[key] = compile_models(models, self.device) if self._compile else models
         return self._loaded[key]
 
     def _encode_new_text(self, clip: CLIP, model: str | None, text: str) -> Tensor:
-        """Return a text's embedding, [1, D], and warn about what is lost of it.
-
-        Args:
-            model: whose vocabulary tells the words that it knows, None with weights of the user's.
+        """Return a text's embedding, [1, D], and warn about words that the model, if it is known,
+        hasn't learned and about what is cut off.
         """
         if model is not None and (known := vocabulary.of(model)) is not None:
             if told := vocabulary.warning(model, text, partial(prompts.nearest, clip)):
@@ -168,12 +155,12 @@ class Studio:
         """
         if len({job.batch_key for job in jobs}) > 1:
             raise ValueError("jobs of one batch must have the same model, method, steps and eta")
-        job, n, device = jobs[0], len(jobs), self.device
-        limits = self._checkpointing, self._cfg_batch
-        with memory.advice(job, n, device, *limits):
+        job, n = jobs[0], len(jobs)
+        with memory.advice(job, n, self.device, self._checkpointing):
             models = self.load(job)
             if not self._compile:
-                need = memory.check_batch(job, n, device, *limits, self._held)
+                need = memory.needed(job, n, self._checkpointing, self._cfg_batch)
+                memory.check_batch(job, n, need, self.device, self._held)
                 self._held = max(self._held, need)
             # Weights of the user's may know other words.
             own = job.checkpoint is not None or job.clip_checkpoint is not None
@@ -181,8 +168,8 @@ class Studio:
             drawn = sample(
                 jobs,
                 models,
-                make_targets(jobs, inputs, models, encode_text, device),
-                device,
+                make_targets(jobs, inputs, models, encode_text, self.device),
+                self.device,
                 callback,
                 cutouts_at_once=memory.FEW_CUTOUTS if self._checkpointing else None,
                 rows_at_once=self._cfg_batch,

@@ -81,12 +81,7 @@ def make_targets(
     encode_text: EncodeText,
     device: torch.device,
 ) -> Targets:
-    """Return the targets of jobs of one `batch_key`.
-
-    Args:
-        inputs: each job's opened pictures.
-        encode_text: for the texts of these jobs.
-    """
+    """Return the targets of jobs of one `batch_key`, each with its opened pictures."""
     inits = None
     if jobs[0].init is not None:
         starts = [one.init for one in inputs if one.init is not None]

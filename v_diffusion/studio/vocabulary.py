@@ -12,6 +12,7 @@ from functools import cache, cached_property
 
 import regex
 
+from ..shell.console import listed
 from ..weights import cards
 
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -22,15 +23,12 @@ GRAMMAR = frozenset(
 )
 LINKS = frozenset("a an and at by for from in is of on or the to with".split())
 ENDS = ("ings", "ing", "ed", "ly", "es", "s")
-CLOSE = 0.75  # the similarity of a mistyped word
 SHORTEST = 3  # letters that are left of a word without its ending
 EMOJI = regex.compile(r"\p{Extended_Pictographic}|\p{Regional_Indicator}")
 SYMBOLS = 0x2000  # characters below are signs that Unicode counts as emoji, such as ©
 MARKS = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")  # emoji presentation and skin tones
 SIGNS = re.compile(r"(?<=\w)[!?.,;:]+(?=\s|$)")  # captions have none
 NEAREST = 3  # names to suggest
-MOST_WORDS = 5  # unknown words to show, each with this many letters
-LONGEST = 40
 
 
 def words_of(text: str) -> list[str]:
@@ -59,8 +57,7 @@ def bare(text: str) -> str:
 
 def clusters(text: str) -> list[str]:
     """Return the characters of a text as a reader counts them: a flag or joined emoji is one."""
-    found: list[str] = regex.findall(r"\X", bare(text))
-    return found
+    return list(regex.findall(r"\X", bare(text)))
 
 
 def symbols_of(text: str) -> list[str]:
@@ -90,10 +87,9 @@ class Vocabulary:
 
     def read(self, text: str) -> str:
         """Return a text as the model reads it: names for emoji, no punctuation after words."""
-        plain = bare(text)
         parts = [f" {self._emoji[one]} " if one in self._emoji else one for one in clusters(text)]
         named = "".join(parts)
-        return SIGNS.sub("", text if named == plain else " ".join(named.split()))
+        return SIGNS.sub("", text if named == bare(text) else " ".join(named.split()))
 
     def unknown(self, text: str) -> list[str]:
         """Return the words and emoji that the model has never read in any form, each once; of a
@@ -110,7 +106,7 @@ class Vocabulary:
         for name in self.names:
             for word in words_of(name):
                 owners.setdefault(word, []).append(name)
-        close = [near for word in words for near in get_close_matches(word, owners, 3, CLOSE)]
+        close = [near for word in words for near in get_close_matches(word, owners, 3, 0.75)]
         return list(dict.fromkeys(name for near in close for name in owners[near]))
 
 
@@ -119,8 +115,7 @@ def warning(
 ) -> str | None:
     """Return a warning about words that a model has not learned, None if it knows them all.
 
-    Args:
-        nearest: gives the texts of a list that CLIP finds nearest to a text.
+    Where spelling finds none, `nearest` picks from a list the texts that CLIP finds nearest.
     """
     known = of(model)
     if known is None or not (unknown := known.unknown(text)):
@@ -130,14 +125,11 @@ def warning(
     rest = [word for word in words_of(known.read(text)) if word not in unknown]
     if not near and not (GRAMMAR | LINKS).issuperset(rest):
         near = nearest(" ".join(rest), list(known.names), NEAREST)
-    shown = [f"{word[:LONGEST]}..." if len(word) > LONGEST else word for word in unknown]
-    words = ", ".join(f'"{word}"' for word in shown[:MOST_WORDS])
-    more = f" and {len(unknown) - MOST_WORDS} more words" if len(unknown) > MOST_WORDS else ""
-    advice = f"similar things that it knows: {', '.join(near)}"
-    return (
-        f"warning: {model} has not learned {words}{more}; "
-        f"{advice if near else '--list-prompts shows what it knows'}"
-    )
+    advice = "--list-prompts shows what it knows"
+    if near:
+        advice = f"similar things that it knows: {', '.join(near)}"
+    words = listed([f'"{word}"' for word in unknown])
+    return f"warning: {model} has not learned {words}; {advice}"
 
 
 @cache
