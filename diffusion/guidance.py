@@ -19,7 +19,7 @@ NoiseSampler = Callable[[Tensor], Tensor]
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Return a context that computes in fp16 on CUDA, as the original does, and as is elsewhere."""
+    """Make a context that computes in fp16 on CUDA, as the original does; elsewhere a no-op."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
