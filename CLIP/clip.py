@@ -1,10 +1,10 @@
 """Loading of CLIP by name or file, and its input: tokens of texts, tensors of images."""
 
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from . import tokenizer
@@ -27,20 +27,15 @@ def preprocessing(resolution: int) -> Any:
         [
             transforms.Resize(resolution, transforms.InterpolationMode.BICUBIC),
             transforms.CenterCrop(resolution),
-            to_rgb,
+            methodcaller("convert", "RGB"),
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
         ]
     )
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a PIL image to RGB."""
-    return image.convert("RGB")
-
-
 def find_file(name: str, download_root: str | Path | None) -> Path:
-    """Find the file of a published model, or fetch it; another name is a path."""
+    """Find or fetch the file of a published model, or find a file by its path."""
     from v_diffusion.weights import store
 
     if name in available_models():

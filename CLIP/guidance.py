@@ -82,7 +82,7 @@ class MakeCutouts(nn.Module):
 
 def make_normalize(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Make a function that normalises pictures [..., 3, H, W] in 0 to 1 for CLIP."""
-    # They are copied to the device here, so that no step of a sampler waits for them.
+    # The constants are copied to the device here, so that no step of a sampler waits for them.
     mean, std = (torch.tensor(numbers, device=device)[:, None, None] for numbers in (MEAN, STD))
     return lambda images: (images - mean) / std
 
@@ -97,16 +97,16 @@ def make_cond_fn(
 ) -> Callable[..., Tensor]:
     """Make the cond_fn by which CLIP guides the samplers of `diffusion.sampling`.
 
-    The loss is the scale times `spherical_dist_loss` of the cutouts' embeddings from the target, a
-    mean over the cutouts and a sum over the batch.
+    The loss is `spherical_dist_loss` between the embeddings of the cutouts and the target, times
+    the scale, as a mean over the cutouts and a sum over the batch.
 
     Args:
         target: embeddings, [B, D].
         scale: one for all pictures, or one for each.
         streams: one CPU stream for each picture, for the places of its cutouts.
         make_cutouts: by default 16 of CLIP's own size.
-        at_once: the most cutouts of each picture to embed together, by default all; fewer take less
-            memory.
+        at_once: the number of cutouts of each picture to embed together, by default all; fewer take
+            less memory.
 
     Returns:
         A function of x, [B, 3, H, W], t, [B], and pred, [B, 3, H, W] in about -1 to 1, that returns

@@ -11,7 +11,7 @@ from .model import CLIP
 
 
 def tokens_of(texts: str | list[str], device: torch.device) -> Tensor:
-    """Convert texts, cut if too long, to token ids [B, L] of the longest one's length L."""
+    """Convert texts, cut if too long, to token ids [B, L], L being the length of the longest."""
     tokens = clip.tokenize(texts, truncate=True)
     return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1].to(device)
 
@@ -62,7 +62,7 @@ def encode_pictures(model: CLIP, pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(model: CLIP, text: str, others: list[str], count: int) -> list[str]:
-    """Return the `count` other texts of the largest cosine to a text, the largest first."""
+    """Return the `count` other texts that are nearest to a text by cosine, nearest first."""
     tokens = tokens_of([text, *others], model.logit_scale.device)
     embeds = F.normalize(model.encode_text(tokens).float(), dim=-1)
     best = (embeds[1:] @ embeds[0]).topk(min(count, len(others))).indices
@@ -73,8 +73,8 @@ def combine(prompts: list[tuple[Tensor, float]]) -> Tensor:
     """Return the normalised weighted sum [1, D] of the prompts' embeddings.
 
     Args:
-        prompts: the embeddings [N, D] and the weight of each. The weight is divided among its N
-            rows, and by the absolute value of the sum of all weights.
+        prompts: the embeddings [N, D] and the weight of each. A weight is divided by the absolute
+            value of the sum of all weights, and equally among its N rows.
 
     Raises:
         ValueError: the weights sum to 0 (less than 1e-3), or are too large for fp32.

@@ -19,7 +19,7 @@ NoiseSampler = Callable[[Tensor], Tensor]
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Return a context that computes in fp16 on CUDA, as the original does, and as is elsewhere."""
+    """Make a context that computes in fp16 on CUDA, as the original does; elsewhere a no-op."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
@@ -42,7 +42,7 @@ def make_cfg_model_fn(model: Model, weights: Tensor, at_once: int | None = None)
     Args:
         model: called with x and t repeated for each condition, the rows of the first one first.
         weights: [K, B].
-        at_once: the most of these K B rows to evaluate together, by default all.
+        at_once: the number of these K B rows to evaluate together, by default all.
 
     Returns:
         A model whose extra_args are [K B, ...].

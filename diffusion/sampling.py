@@ -22,7 +22,6 @@ from tqdm.auto import trange
 from .dpm_solver import dpmpp_2m_sample as dpmpp_2m_sample
 from .dpm_solver import dpmpp_2m_sde_sample as dpmpp_2m_sde_sample
 from .dpm_solver import dpmpp_3m_sample as dpmpp_3m_sample
-from .dpm_solver import dpmpp_sample
 from .guidance import Callback as Callback
 from .guidance import Model as Model
 from .guidance import NoiseSampler as NoiseSampler
@@ -71,19 +70,55 @@ def step_to(
     return pred * there.alpha + eps * kept_sigma + noise_sampler(x) * fresh_sigma
 
 
+def sample(
+    model: Model,
+    x: Tensor,
+    steps: Tensor,
+    eta: float,
+    extra_args: dict[str, Any],
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
+) -> Tensor:
+    """Draw samples, from DDPM (eta 1) to DDIM (eta 0): Song et al. 2020, arXiv 2010.02502.
+
+    Args:
+        model, x, steps, extra_args, callback, disable: see this module.
+        eta: 0 to 1.
+        noise_sampler: a function of x that returns fresh noise of its shape. Where eta > 0 it is
+            called once in each step but the last.
+
+    Returns:
+        The pictures, [B, C, H, W], in about -1 to 1: pred of the last step.
+    """
+    rest: dict[str, Any] = {"noise_sampler": noise_sampler, "disable": disable}
+    return cond_sample(model, x, steps, eta, extra_args, None, callback, **rest)
+
+
 @torch.no_grad()
-def walk(
+def cond_sample(
     model: Model,
     x: Tensor,
     steps: Tensor,
     eta: float,
     extra_args: dict[str, Any],
     cond_fn: Callable[..., Tensor] | None,
-    callback: Callback | None,
-    noise_sampler: NoiseSampler,
-    disable: bool | None,
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
 ) -> Tensor:
-    """Take the steps of `sample`, or of `cond_sample` where there is a cond_fn."""
+    """Draw samples as `sample` does, guided by v <- v - grad sigma / alpha.
+
+    The method is that of Dhariwal and Nichol 2021, arXiv 2105.05233, algorithm 2.
+
+    Args:
+        cond_fn: a function called as `cond_fn(x, t, pred, **extra_args)` with gradients enabled. It
+            returns grad, of x's shape: the direction to go, minus the gradient of a loss to x. x,
+            [B, C, H, W], is the leaf that pred was computed from; t is [B]. At t = 1, where pred
+            doesn't depend on x, it isn't called. None is no guidance.
+    """
     ones = x.new_ones([x.shape[0]])
     levels = get_levels(steps)
     is_guided = cond_fn is not None
@@ -113,56 +148,6 @@ def walk(
             eps = x * sigma + v * alpha
             x = step_to(pred, eps, x, levels[i], levels[i + 1], eta, noise_sampler)
     return pred
-
-
-def sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    eta: float,
-    extra_args: dict[str, Any],
-    callback: Callback | None = None,
-    *,
-    noise_sampler: NoiseSampler = torch.randn_like,
-    disable: bool | None = None,
-) -> Tensor:
-    """Draw samples, from DDPM (eta 1) to DDIM (eta 0): Song et al. 2020, arXiv 2010.02502.
-
-    Args:
-        model, x, steps, extra_args, callback, disable: see this module.
-        eta: 0 to 1.
-        noise_sampler: a function of x that returns fresh noise of its shape. Where eta > 0 it is
-            called once in each step but the last.
-
-    Returns:
-        The pictures, [B, C, H, W], in about -1 to 1: pred of the last step.
-    """
-    return walk(model, x, steps, eta, extra_args, None, callback, noise_sampler, disable)
-
-
-def cond_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    eta: float,
-    extra_args: dict[str, Any],
-    cond_fn: Callable[..., Tensor],
-    callback: Callback | None = None,
-    *,
-    noise_sampler: NoiseSampler = torch.randn_like,
-    disable: bool | None = None,
-) -> Tensor:
-    """Draw samples as `sample` does, guided by v <- v - grad sigma / alpha.
-
-    The method is that of Dhariwal and Nichol 2021, arXiv 2105.05233, algorithm 2.
-
-    Args:
-        cond_fn: a function called as `cond_fn(x, t, pred, **extra_args)` with gradients enabled. It
-            returns grad, of x's shape: the direction to go, minus the gradient of a loss to x. x,
-            [B, C, H, W], is the leaf that pred was computed from; t is [B]. At t = 1, where pred
-            doesn't depend on x, it isn't called.
-    """
-    return walk(model, x, steps, eta, extra_args, cond_fn, callback, noise_sampler, disable)
 
 
 def run_reverse(
@@ -224,10 +209,10 @@ def run_method(
     Raises:
         KeyError: the method is unknown.
     """
-    rest = callback, noise_sampler, disable
+    rest: dict[str, Any] = {"noise_sampler": noise_sampler, "disable": disable}
     if name in ("ddpm", "ddim"):
-        return walk(model, x, steps, eta, extra_args, cond_fn, *rest)
+        return cond_sample(model, x, steps, eta, extra_args, cond_fn, callback, **rest)
     model_fn = model if cond_fn is None else make_cond_model_fn(model, cond_fn)
     if name == "dpmpp_2m_sde":
-        return dpmpp_sample(model_fn, x, steps, eta, extra_args, *rest, order=2)
+        return dpmpp_2m_sde_sample(model_fn, x, steps, eta, extra_args, callback, **rest)
     return ODE[name](model_fn, x, steps, extra_args, callback=callback, disable=disable)

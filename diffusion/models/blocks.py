@@ -103,7 +103,7 @@ class Modulation(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions, each modulated but the very last of a network; plus a skip."""
+    """Two 3x3 convolutions, each with a modulation (except a network's last), and a skip."""
 
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, cond_dim: int, is_last: bool = False
@@ -130,7 +130,7 @@ class ConvBlock(nn.Module):
 
 
 class PlainConvBlock(nn.Module):
-    """Two 3x3 convolutions, each rectified, the very last one by `style.last_relu`; plus a skip."""
+    """Two 3x3 convolutions, each with a ReLU (a network's last by `last_relu`), and a skip."""
 
     def __init__(
         self, c_in: int, c_mid: int, c_out: int, style: Style, is_last: bool = False
@@ -141,7 +141,7 @@ class PlainConvBlock(nn.Module):
             "2": nn.Conv2d(c_mid, c_out, 3, padding=1),
         }
         skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
-        if style.identity_first:
+        if style.identity_first:  # A module keeps the place where it is first set.
             self.skip = skip
         self.main, self.skip = nn.ModuleDict(convolutions), skip
         self.rectified = style.last_relu or not is_last
@@ -172,7 +172,7 @@ class SelfAttention(nn.Module):
 
 
 class SkipBlock(nn.Module):
-    """Level at half the size: x is pooled, goes through `blocks`, is scaled up, and joined by x."""
+    """Level at half the size: pooling, `blocks` and scaling up, concatenated with its input."""
 
     def __init__(self, blocks: Iterable[nn.Module], style: Style) -> None:
         super().__init__()

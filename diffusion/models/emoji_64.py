@@ -44,8 +44,8 @@ class Known(nn.Module):
 
         w_i ~ exp(-|x_t - alpha s_i|^2 / 2 (sigma^2 + alpha^2 r^2)).
 
-    The means of the embeddings and of the sketches with these weights take the place of a prompt's:
-    near noise they are of all things, and near the picture of one.
+    The means of the embeddings and of the sketches with these weights take the place of a prompt's.
+    Near noise they are means of all things, and near the picture they are those of one thing.
     """
 
     embeds: Tensor  # [N, 256], of length 1

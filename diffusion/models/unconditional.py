@@ -1,4 +1,4 @@
-"""Models of v (see `diffusion.guidance`) without an embedding, of the published files' tensors."""
+"""Unconditional models of v (see `diffusion.guidance`) with the tensors of the published files."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from .blocks import FourierFeatures, Style, run, unet
 # The ends of the DDPM schedule: `utils.get_ddpm_schedule` of 0 and of 1.
 DDPM_MIN_T, DDPM_MAX_T = 0.006366145797073841, 0.9957106709480286
 DDPM_STYLE = Style(head_width=128, attention_norm=False, identity_first=True, up="nearest")
-NOWHERE = 99  # as a level
+NOWHERE = 99  # beyond the last level
 
 
 class UnconditionalModel(nn.Module):
