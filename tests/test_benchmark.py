@@ -14,6 +14,7 @@ from diffusion.methods import EVALUATIONS, METHODS
 from training import evaluate
 
 
+@pytest.mark.slow
 def test_the_short_form(tmp_path):
     """On the model that ships: every part, each configuration but the compiled one."""
     results = tmp_path / "speed.json"

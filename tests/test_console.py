@@ -81,6 +81,7 @@ def run():
     except BaseException:
         raise ValueError("a library's own")
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 program.begin("x", [])
 program.clean_up_on_interrupt()
 sys.exit(program.end(program.exit_status("x", run)))

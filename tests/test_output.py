@@ -209,15 +209,14 @@ def test_drafts_of_dead_processes_are_removed(folder):
         f"x.png.{dead}.partial",
     ]
     left = [writing.draft_of(Path(name), dead).name for name in ("x.png", "y.png")]
-    for write in (lambda: output.write(PICTURE, Path("x.png"), RECORD), prepare_x):
-        for name in [*kept, *left, writing.draft_of(Path("x.png")).name]:
-            (folder / name).write_text("")
-        write()
-        assert names(folder) == sorted([*kept, "x.png"])
-
-
-def prepare_x() -> None:
+    for name in [*kept, *left, writing.draft_of(Path("x.png")).name]:
+        (folder / name).write_text("")
+    output.write(PICTURE, Path("x.png"), RECORD)
+    assert names(folder) == sorted([*kept, "x.png"])
+    for name in left:
+        (folder / name).write_text("")
     output.prepare([Path("x.png")])
+    assert names(folder) == sorted([*kept, "x.png"])
 
 
 def test_killed_between_the_draft_and_its_name(folder):
