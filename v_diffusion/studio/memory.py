@@ -37,9 +37,8 @@ def limits() -> Iterator[int]:
         folder = CGROUPS / OWN_CGROUP.read_text().partition("0::/")[2].strip()
         for one in (folder, *folder.parents):
             with suppress(OSError, ValueError):  # "max" is not a number
-                most, used = (
-                    int((one / f"memory.{key}").read_text()) for key in ("max", "current")
-                )
+                most = int((one / "memory.max").read_text())
+                used = int((one / "memory.current").read_text())
                 yield most - used + number(one / "memory.stat", "inactive_file")
 
 

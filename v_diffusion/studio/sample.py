@@ -27,11 +27,9 @@ def times(job: Job, model: Any) -> Tensor:
     picture to modify. Raise UserError if there are none.
     """
     modifies = job.script == CFG_MODIFY_IMAGE.name
-    t = (
-        torch.linspace(0, 1, job.steps + 1)
-        if modifies
-        else torch.linspace(1, 0, job.steps + 1)[:-1]
-    )
+    ends = (0, 1) if modifies else (1, 0)
+    t = torch.linspace(*ends, job.steps + 1)
+    t = t if modifies else t[:-1]
     # A model that has never seen the ends of the schedule is not evaluated there.
     spliced = modifies or not model.min_t
     steps = (utils.get_spliced_ddpm_cosine_schedule if spliced else utils.get_ddpm_schedule)(t)
@@ -88,10 +86,8 @@ def sample(
         if targets.weights is not None:
             model_fn = make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
         elif job.clip_guidance_scale and models.clip is not None:
-            scales, cutouts = (
-                [one.clip_guidance_scale for one in jobs],
-                cutouts_of(job, models.clip),
-            )
+            scales = [one.clip_guidance_scale for one in jobs]
+            cutouts = cutouts_of(job, models.clip)
             cond_fn = guidance.make_cond_fn(
                 models.clip, targets.embeds, scales, streams, cutouts, cutouts_at_once
             )
