@@ -46,8 +46,11 @@ def find_file(name: str, download_root: str | Path | None) -> Path:
     raise store.CheckpointError(f"no CLIP {name!r}: neither a file nor one of {names}")
 
 
-def load_model(path: Path, device: str | torch.device) -> CLIP:
+def load_model(path: Path, device: str | torch.device, dtype: torch.dtype | None = None) -> CLIP:
     """Load a CLIP in evaluation mode from a file, without its preprocessing.
+
+    Args:
+        dtype: of the weights, but LayerNorm's, which are fp32; by default fp16 on CUDA, else fp32.
 
     Raises:
         CheckpointError: the file isn't a CLIP of the ViT family.
@@ -60,8 +63,8 @@ def load_model(path: Path, device: str | torch.device) -> CLIP:
     except (KeyError, RuntimeError, ValueError) as error:
         raise store.CheckpointError(f"{path}: not a CLIP of the ViT family ({error})") from None
     device = torch.device(device)
-    model = half_precision(model) if device.type == "cuda" else model.float()
-    return model.to(device).eval()
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    return half_precision(model, dtype).to(device).eval()
 
 
 def load(

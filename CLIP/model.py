@@ -179,9 +179,9 @@ class CLIP(nn.Module):
         return logits, logits.T
 
 
-def half_precision(model: CLIP) -> CLIP:
-    """Make the weights fp16 in place, except those of LayerNorm, which are made fp32."""
-    model.half()
+def half_precision(model: CLIP, dtype: torch.dtype = torch.float16) -> CLIP:
+    """Make the weights fp16 (or bf16) in place, but those of LayerNorm, which are made fp32."""
+    model.to(dtype)
     for module in model.modules():
         if isinstance(module, LayerNorm):
             module.float()

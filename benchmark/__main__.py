@@ -118,6 +118,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        if sys.argv[1:2] == ["cuda"]:
+            from . import cuda
+
+            cuda.main(sys.argv[2:])
         main()
     except BrokenPipeError:  # who reads has read enough
         leave(sys.stdout)

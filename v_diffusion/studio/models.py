@@ -1,5 +1,7 @@
 """Loading models from files of weights, and making them ready to draw."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +25,17 @@ class Models(NamedTuple):
     clip: Any
 
 
-def load_model(name: str, checkpoint: str | Path | None, device: torch.device | str) -> nn.Module:
-    """Load a diffusion model in evaluation mode: fp16 on CUDA, fp32 elsewhere.
+def load_model(
+    name: str,
+    checkpoint: str | Path | None,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Load a diffusion model in evaluation mode.
 
     Args:
         checkpoint: its file, where that isn't the published or shipped one.
+        dtype: of the weights, by default fp16 on CUDA and fp32 elsewhere.
 
     Raises:
         v_diffusion.weights.store.CheckpointError: its file can't be had or used.
@@ -37,35 +45,58 @@ def load_model(name: str, checkpoint: str | Path | None, device: torch.device | 
     with on_meta():
         model: nn.Module = get_model(name)()
     tensors.load_into(model, tensors.read(path), path)
-    model = model.eval().requires_grad_(False)
-    if device.type == "cpu":  # where weights stay as they are mapped
-        return model.float()
-    model = model.half() if device.type == "cuda" else model.float()
-    return model.to(device).to(memory_format=torch.channels_last)
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    model = model.eval().requires_grad_(False).to(device, dtype)
+    # On a CPU weights stay as they are mapped.
+    return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
 
-def load_clip(path: Path, device: torch.device) -> CLIP:
+def load_clip(path: Path, device: torch.device, dtype: torch.dtype | None = None) -> CLIP:
     """Load a CLIP in evaluation mode, without its preprocessing. Raises CheckpointError."""
-    return clip.load_model(path, device).requires_grad_(False)
+    return clip.load_model(path, device, dtype).requires_grad_(False)
+
+
+def replace(models: Models, make: Callable[[Any], Any]) -> None:
+    """Put what `make` makes of them in the place of the functions that a step calls."""
+    for owner, name in ((models.model, "forward"), (models.clip, "encode_image")):
+        if owner is not None:
+            setattr(owner, name, make(getattr(owner, name)))
+
+
+def in_own_dtype(fn: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    """Make a function on CUDA compute in a type; the samplers call models in autocast of fp16."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            return fn(*args, **kwargs)
+
+    return call
 
 
 def for_drawing(models: Models, device: torch.device, checkpointing: bool) -> Models:
     """Make models that only draw, with checkpointing in less memory; on a CPU, their twins."""
     model, clip_model = models
     if device.type != "cpu":
-        return Models(checkpointed(model) if checkpointing else model, clip_model)
+        model = checkpointed(model) if checkpointing else model
+        if device.type == "cuda":
+            dtype = next(model.parameters()).dtype
+            if dtype == torch.float32:
+                torch.backends.cudnn.allow_tf32 = False  # fp32 with 10 bits of mantissa, not 23
+            for name in ("forward", "conditions"):
+                setattr(model, name, in_own_dtype(getattr(model, name), dtype))
+        return Models(model, clip_model)
     twin = None if clip_model is None else accelerate(clip_model)
     return Models(accelerate(model, checkpointing), twin)
 
 
-def compile_models(models: Models, device: torch.device) -> Models:
+def compile_models(models: Models, device: torch.device) -> None:
     """Compile models on CUDA, at their first call of each shape.
 
     On a CPU our convolutions are faster than those that the compiler would put in their place.
     """
     if device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
-        return models
+        return
     from torch._inductor import cpp_builder
 
     try:
@@ -74,7 +105,4 @@ def compile_models(models: Models, device: torch.device) -> Models:
         raise UserError(
             "--compile: no C++ compiler found; install one (g++ or clang++), or name it in CXX"
         ) from None
-    if models.clip is not None:
-        encode_image = torch.compile(models.clip.encode_image, dynamic=False)
-        setattr(models.clip, "encode_image", encode_image)  # noqa: B010  in place of the method
-    return Models(torch.compile(models.model, dynamic=False), models.clip)
+    replace(models, partial(torch.compile, dynamic=False))

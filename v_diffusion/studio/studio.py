@@ -15,6 +15,7 @@ from CLIP import prompts
 from CLIP.model import CLIP
 from diffusion import get_model, utils
 
+from ..compute.graphs import graphed
 from ..images.inputs import Inputs, open_inputs
 from ..images.output import NO_PICTURE
 from ..job.job import Job
@@ -24,13 +25,14 @@ from ..shell.paths import expand_user
 from ..weights import store
 from . import memory, vocabulary
 from .devices import pick_device
-from .models import Models, compile_models, for_drawing, load_clip, load_model
+from .models import Models, compile_models, for_drawing, load_clip, load_model, replace
 from .sample import sample, times
 from .targets import make_targets
 
 TEXTS = 4096  # embeddings of texts that are kept, some MB
 # Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
 LARGEST = 2.0**23
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Files(NamedTuple):
@@ -48,6 +50,7 @@ class Studio:
         checkpointing: guide in less memory and more time.
         compile: compile the models, where that gains anything.
         cfg_batch: the number of images times conditions evaluated together, by default all.
+        precision: "fp32", "bf16" or "fp16", by default fp16 on CUDA and fp32 elsewhere.
 
     Raises:
         UserError: there is no such device.
@@ -60,8 +63,11 @@ class Studio:
         checkpointing: bool = False,
         compile: bool = False,
         cfg_batch: int | None = None,
+        precision: str | None = None,
     ) -> None:
         self.device = pick_device(None if device is None else str(device))
+        self._dtype = None if precision is None else DTYPES[precision]
+        self._graphs = False
         self._checkpointing, self._compile = checkpointing, compile
         self._cfg_batch = cfg_batch
         self._loaded: dict[tuple[str, Files], Models] = {}
@@ -95,15 +101,21 @@ class Studio:
         key = job.model, files
         if key not in self._loaded:
             try:
-                model = load_model(job.model, files.model, self.device)
-                clip = None if files.clip is None else load_clip(files.clip, self.device)
+                model = load_model(job.model, files.model, self.device, self._dtype)
+                clip = (
+                    None if files.clip is None else load_clip(files.clip, self.device, self._dtype)
+                )
             except store.CheckpointError as error:
                 if not (job.checkpoint or job.clip_checkpoint):
                     raise RunError(error) from None
                 remedy = "" if ";" in str(error) else "; give another file"
                 raise UserError(f"{error}{remedy}") from None
             models = for_drawing(Models(model, clip), self.device, self._checkpointing)
-            self._loaded[key] = compile_models(models, self.device) if self._compile else models
+            if self._compile:
+                compile_models(models, self.device)
+            if self._graphs:
+                replace(models, graphed)
+            self._loaded[key] = models
         return self._loaded[key]
 
     def _encode_new_text(self, clip: CLIP, model: str | None, text: str) -> Tensor:

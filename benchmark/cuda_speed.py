@@ -1,0 +1,261 @@
+"""Speed on a GPU beside the original's way: eager, NCHW, in autocast of fp16."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from CLIP import guidance
+from diffusion import get_model, noise, sampling
+from diffusion.models import blocks
+from v_diffusion.compute.graphs import graphed
+from v_diffusion.job.job import Job
+from v_diffusion.job.prompt import Prompt
+from v_diffusion.job.script import CFG_SAMPLE
+from v_diffusion.studio.models import Models, compile_models, replace
+from v_diffusion.studio.sample import sample
+from v_diffusion.studio.targets import Targets
+
+from . import ROOT, STATE, plain
+
+if TYPE_CHECKING:
+    from .cuda import Bench
+
+ORIGINAL, HERE, GRAPH = "original's way", "here", "graph"
+COMPILED, BOTH = "compiled", "compiled, graph"
+ROUNDS = 5
+Figures = Iterator[tuple[str, Any]]
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(task: Callable[[], object], times: int = 1) -> float:
+    """The seconds of a task, on the host's clock, with what it leaves for the device to do."""
+    task()
+    wait()
+    begun = time.perf_counter()
+    for _ in range(times):
+        task()
+    wait()
+    return (time.perf_counter() - begun) / times
+
+
+def with_functions(models: Models, make: Callable[[Any], Any]) -> Models:
+    """Copies of models that share their weights, and whose functions `make` has made."""
+    copies = Models(*map(copy.copy, models))
+    replace(copies, make)
+    return copies
+
+
+def ways(bench: Bench) -> dict[str, Models]:
+    """The models of each way, with the same weights."""
+    dtype = bench.dtype("fp16")
+    here = bench.models("cc12m_1", dtype)
+    found = {ORIGINAL: Models(bench.model("cc12m_1", dtype), here.clip), HERE: here}
+    if bench.device.type == "cuda":
+        found[GRAPH] = with_functions(here, graphed)
+    return found
+
+
+def batch(bench: Bench, way: str, models: Models, size: int) -> tuple[Any, ...]:
+    """x, the conditions and the guidance of a step."""
+    streams = noise.streams(range(size))
+    x = noise.randn(streams, models.model.shape, bench.device)
+    embed = torch.randn(1, models.clip.visual.output_dim, generator=streams[0])
+    target = embed.to(bench.device).expand(size, -1)
+    make = plain.make_cond_fn if way == ORIGINAL else guidance.make_cond_fn
+    cond_fn: Any = make(models.clip, target, 500.0, streams)
+    return x, models.model.conditions(target), cond_fn
+
+
+def in_its_format(way: str) -> Any:
+    return patch.object(blocks, "in_format", lambda x: x) if way == ORIGINAL else nullcontext()
+
+
+def task_of(bench: Bench, way: str, models: Models, size: int, guided: bool, n: int) -> Any:
+    """A function that takes n steps of a batch, and returns the pictures."""
+    x, conditions, cond_fn = batch(bench, way, models, size)
+    steps = torch.linspace(0.9, 0.5, n, device=bench.device)
+
+    def task() -> Tensor:
+        with in_its_format(way):
+            args = (models.model, x, steps, 0.0, conditions, cond_fn if guided else None)
+            return sampling.cond_sample(*args, disable=True)
+
+    return task
+
+
+def compare(bench: Bench, found: dict[str, Models], size: int, guided: bool) -> Figures:
+    """The seconds of a step each way, in turn, and how far each picture is from ours."""
+    n = 1 if bench.dry else 10 if not guided else 4
+    name = f"{'guided step' if guided else 'step'}, batch {size}"
+    tasks, peaks, drawn = {}, {}, {}
+    for way, models in found.items():
+        tasks[way] = task_of(bench, way, models, size, guided, n)
+        if not bench.dry:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_reserved()
+        begun = time.perf_counter()
+        drawn[way] = tasks[way]()
+        wait()
+        first = time.perf_counter() - begun
+        if not bench.dry:
+            peaks[way] = (torch.cuda.max_memory_reserved() - before) / 1e9
+        if way in (COMPILED, BOTH):
+            yield f"{name}, {way}: the first {n} steps", first
+    times: dict[str, list[float]] = {way: [] for way in found}
+    for _ in range(1 if bench.dry else ROUNDS):
+        for way, measured in times.items():
+            measured.append(seconds(tasks[way]) / n)
+    ours = drawn[HERE].float()
+    for way, measured in times.items():
+        ratios = [a / b for a, b in zip(times[ORIGINAL], measured)] if ORIGINAL in times else [0.0]
+        figures = {"ms": median(measured) * 1e3, "least": min(measured) * 1e3}
+        figures |= {"times as fast": median(ratios), "GB": peaks.get(way, 0.0)}
+        difference = (drawn[way].float() - ours).norm() / ours.norm()
+        yield f"{name}, {way}", {**figures, "off": float(difference)}
+
+
+def steps(bench: Bench) -> Figures:
+    """Steps of CC12M_1, and the share of what the card can do that its forward takes."""
+    found = ways(bench)
+    for size in (1,) if bench.dry else (1, 4, 16):
+        for guided in (False, True):
+            yield from compare(bench, found, size, guided)
+    with torch.device("meta"):
+        model = get_model("cc12m_1")()
+        x = torch.empty(1, *model.shape)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(x, x[:, 0, 0, 0], torch.empty(1, model.embed_dim))
+    yield "TFLOP of a forward", counter.get_total_flops() / 1e12
+
+
+def compiled(bench: Bench) -> Figures:
+    """Compiled steps, each beside the same in a graph."""
+    if bench.dry:
+        return
+    found = ways(bench)
+    models = with_functions(found[HERE], lambda fn: fn)
+    compile_models(models, bench.device)
+    both = with_functions(models, graphed)
+    found = {ORIGINAL: found[ORIGINAL], HERE: found[HERE], COMPILED: models, BOTH: both}
+    for size, guided in ((1, False), (16, False), (1, True)):
+        yield from compare(bench, found, size, guided)
+
+
+def images(bench: Bench) -> Figures:
+    """Images per hour of cc12m_1_cfg in 50 steps of PLMS."""
+    n = 4 if bench.dry else 50
+    for size in (1,) if bench.dry else (1, 4, 16):
+        jobs = [
+            Job(
+                [Prompt("a fox", 3.0)],
+                model="cc12m_1_cfg",
+                script=CFG_SAMPLE.name,
+                steps=n,
+                seed=seed,
+                size=(64, 64) if bench.dry else (256, 256),
+            )
+            for seed in range(size)
+        ]
+        for way, models in ways(bench).items():
+            embed = torch.randn(size, models.clip.visual.output_dim, device=bench.device)
+            weights = torch.tensor([[-2.0], [3.0]], device=bench.device).expand(2, size)
+            targets = Targets(torch.stack([torch.zeros_like(embed), embed]), weights)
+            task = partial(sample, jobs, models, targets, bench.device, disable=True)
+            with in_its_format(way):
+                yield f"an hour, batch {size}, {way}", 3600 * size / seconds(task)
+
+
+def drawing(bench: Bench, models: Models, method: str, scale: float) -> Callable[[Any], Tensor]:
+    """A function of a callback that draws two pictures of emoji_64's kind in four steps."""
+    options: dict[str, Any] = {"model": "cc12m_1", "method": method, "steps": 4}
+    options |= {"size": (64, 64) if bench.dry else (256, 256), "clip_guidance_scale": scale}
+    jobs = [Job(["a"], **options, seed=seed) for seed in (0, 1)]
+    embeds = torch.randn(2, models.clip.visual.output_dim, device=bench.device)
+    return lambda told: sample(jobs, models, Targets(embeds), bench.device, told, disable=True)
+
+
+def waits(bench: Bench) -> Figures:
+    """Whether any sampler's loop makes the host wait for the device: nothing, or the error."""
+    found = {way: models for way, models in ways(bench).items() if way != ORIGINAL}
+    for way, models in found.items():
+        for method in sampling.METHODS[:1] if bench.dry else sampling.METHODS:
+            for scale in (0.0, 500.0):
+                draw = drawing(bench, models, method, scale)
+                draw(None)  # captures
+                if not bench.dry:
+                    wait()
+
+                def told(info: dict[str, Any]) -> None:
+                    if not bench.dry and info["i"] == 0:
+                        torch.cuda.set_sync_debug_mode("error")
+
+                try:
+                    draw(told)
+                    outcome = "no"
+                except RuntimeError as error:
+                    outcome = str(error).splitlines()[0]
+                finally:
+                    if not bench.dry:
+                        torch.cuda.set_sync_debug_mode("default")
+                yield f"{method}, guidance {scale:g}, {way}", outcome
+
+
+def kernels(bench: Bench) -> Figures:
+    """The kernels that take the most time, and the copies between host and device."""
+    models = ways(bench)[HERE]
+    for size in (1,) if bench.dry else (1, 16):
+        for guided in (False, True):
+            task = task_of(bench, HERE, models, size, guided, 2)
+            task()
+            wait()
+            with torch.profiler.profile() as profile:
+                task()
+                wait()
+            events = profile.key_averages()
+            spent = {one.key: getattr(one, "self_device_time_total", 0.0) / 2e3 for one in events}
+            spent = {name: ms for name, ms in spent.items() if ms}
+            name = f"{'guided step' if guided else 'step'}, batch {size}"
+            yield f"{name}: all, ms", sum(spent.values())
+            copies = {one.key: one.count for one in events if one.key.startswith("Memcpy")}
+            yield f"{name}: copies", copies
+            for kernel, ms in sorted(spent.items(), key=lambda item: -item[1])[:15]:
+                yield f"{name}: {kernel[:100]}", ms
+
+
+def starts(bench: Bench) -> Figures:
+    """The seconds of whole commands."""
+    commands = {"a picture of emoji_64": ["--model", "emoji_64"]}
+    commands["a step of emoji_64"] = ["--model", "emoji_64", "--steps", "1"]
+    if not bench.dry:
+        STATE.mkdir(exist_ok=True)
+        file, clip_file = STATE / "cc12m_1.pth", STATE / "clip_vit_b_16.pth"
+        torch.save(bench.state_dict("cc12m_1"), file)
+        torch.save(bench.state_dict("clip_vit_b_16"), clip_file)
+        own = ["--checkpoint", str(file), "--clip-checkpoint", str(clip_file), "--no-metadata"]
+        commands["a step of cc12m_1"] = [*own, "--steps", "1"]
+    else:
+        commands.pop("a picture of emoji_64")
+    for name, options in commands.items():
+        command = [sys.executable, "clip_sample.py", "red apple", "--seed", "0", *options]
+        device = ["--device", str(bench.device), "--output", str(STATE / "out.png")]
+        begun = time.perf_counter()
+        subprocess.run([*command, *device], cwd=ROOT, check=True, capture_output=True)
+        yield name, time.perf_counter() - begun
