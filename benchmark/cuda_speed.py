@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from CLIP import guidance
 from diffusion import get_model, noise, sampling
 from diffusion.models import blocks
-from v_diffusion.compute.graphs import graphed
 from v_diffusion.job.job import Job
 from v_diffusion.job.prompt import Prompt
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import Models, compile_models, replace
+from v_diffusion.studio import models as loading
+from v_diffusion.studio.models import Models, for_drawing
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
 
@@ -33,8 +33,8 @@ from . import ROOT, STATE, plain
 if TYPE_CHECKING:
     from .cuda import Bench
 
-ORIGINAL, HERE, GRAPH = "original's way", "here", "graph"
-COMPILED, BOTH = "compiled", "compiled, graph"
+ORIGINAL, EAGER, HERE = "original's way", "without graphs", "here"
+COMPILED = "compiled"
 ROUNDS = 5
 Figures = Iterator[tuple[str, Any]]
 
@@ -55,20 +55,20 @@ def seconds(task: Callable[[], object], times: int = 1) -> float:
     return (time.perf_counter() - begun) / times
 
 
-def with_functions(models: Models, make: Callable[[Any], Any]) -> Models:
-    """Copies of models that share their weights, and whose functions `make` has made."""
-    copies = Models(*map(copy.copy, models))
-    replace(copies, make)
-    return copies
-
-
-def ways(bench: Bench) -> dict[str, Models]:
+def ways(bench: Bench, compiled: bool = False) -> dict[str, Models]:
     """The models of each way, with the same weights."""
-    dtype = bench.dtype("fp16")
-    here = bench.models("cc12m_1", dtype)
-    found = {ORIGINAL: Models(bench.model("cc12m_1", dtype), here.clip), HERE: here}
-    if bench.device.type == "cuda":
-        found[GRAPH] = with_functions(here, graphed)
+    dtype, cuda = bench.dtype("fp16"), bench.device.type == "cuda"
+    clip = bench.clip(dtype)
+    found = {ORIGINAL: Models(bench.model("cc12m_1", dtype), clip)}
+    ours = Models(bench.model("cc12m_1", dtype).to(memory_format=torch.channels_last), clip)
+    for way in (HERE, COMPILED) if compiled else (HERE,):
+        # Copies share the weights, but not the functions that are put in place of their own.
+        mine = Models(*map(copy.copy, ours))
+        found[way] = for_drawing(mine, bench.device, False, way == COMPILED)
+    if cuda and not compiled:
+        with patch.object(loading, "graphed", lambda fn: fn):
+            mine = Models(*map(copy.copy, ours))
+            found[EAGER] = for_drawing(mine, bench.device, checkpointing=False)
     return found
 
 
@@ -117,7 +117,7 @@ def compare(bench: Bench, found: dict[str, Models], size: int, guided: bool) -> 
         first = time.perf_counter() - begun
         if not bench.dry:
             peaks[way] = (torch.cuda.max_memory_reserved() - before) / 1e9
-        if way in (COMPILED, BOTH):
+        if way == COMPILED:
             yield f"{name}, {way}: the first {n} steps", first
     times: dict[str, list[float]] = {way: [] for way in found}
     for _ in range(1 if bench.dry else ROUNDS):
@@ -150,11 +150,7 @@ def compiled(bench: Bench) -> Figures:
     """Compiled steps, each beside the same in a graph."""
     if bench.dry:
         return
-    found = ways(bench)
-    models = with_functions(found[HERE], lambda fn: fn)
-    compile_models(models, bench.device)
-    both = with_functions(models, graphed)
-    found = {ORIGINAL: found[ORIGINAL], HERE: found[HERE], COMPILED: models, BOTH: both}
+    found = ways(bench, compiled=True)
     for size, guided in ((1, False), (16, False), (1, True)):
         yield from compare(bench, found, size, guided)
 

@@ -53,9 +53,9 @@ def go_plain() -> None:
     from . import plain
 
     replacements: list[tuple[ModuleType, str, Callable[..., Any]]] = [
-        (studio, "load_model", lambda name, checkpoint, device: plain.load_model(name, checkpoint)),
-        (studio, "load_clip", lambda path, device: plain.load_clip(path)),
-        (studio, "for_drawing", lambda models, device, checkpointing: models),
+        (studio, "load_model", lambda name, checkpoint, *_: plain.load_model(name, checkpoint)),
+        (studio, "load_clip", lambda path, *_: plain.load_clip(path)),
+        (studio, "for_drawing", lambda models, *_: models),
         (memory, "keep_freed_memory", lambda: False),
     ]
     for module, name, function in replacements:

@@ -11,8 +11,6 @@ from diffusion.models.blocks import ConvBlock
 from v_diffusion.studio.models import compile_models
 from v_diffusion.studio.sample import Models
 
-CUDA = torch.device("cuda")  # nothing is put there
-
 
 def models() -> tuple[torch.nn.Module, SimpleNamespace]:
     torch.manual_seed(0)
@@ -23,7 +21,7 @@ def models() -> tuple[torch.nn.Module, SimpleNamespace]:
 def test_compiled_models_give_the_same_numbers_and_gradients():
     model, clip_model = models()
     encode, forward = clip_model.encode_image, model.forward
-    compile_models(Models(model, clip_model), CUDA)
+    compile_models(Models(model, clip_model))
     assert model.forward is not forward and clip_model.encode_image is not encode
     x, cond = torch.randn(1, 4, 8, 8), torch.randn(1, 3)
     found = []
@@ -37,6 +35,6 @@ def test_compiled_models_give_the_same_numbers_and_gradients():
 def test_without_a_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")  # torch looks for it once in a process
     code = "import torch; from v_diffusion.studio import models as s; "
-    code += "s.compile_models(s.Models(None, None), torch.device('cuda'))"
+    code += "s.compile_models(s.Models(None, None))"
     done = run_python("-c", code, cwd=tmp_path)
     assert "UserError: --compile: no C++ compiler found; install one (g++" in done.stderr

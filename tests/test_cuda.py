@@ -286,7 +286,7 @@ def test_the_networks_compute_in_fp16(calls):
 def test_what_the_original_has_in_fp32_is(calls):
     loop = in_loop(calls)
     norms = named(loop, "native_group_norm", "native_layer_norm")
-    norms += named(loop, "native_group_norm_backward", "native_layer_norm_backward")
+    norms = named(loop, "var_mean", "native_layer_norm", "native_layer_norm_backward")
     assert dtypes(norms) == {FULL}
     # The sampler and the loss, up to where they meet a network.
     between = [call for call in loop if not call.place and not call.backward]

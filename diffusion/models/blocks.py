@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPS = 1e-5  # that a variance is never below
+
 
 @dataclass(frozen=True)
 class Style:
@@ -74,10 +76,29 @@ def in_format(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
 
 
-def group_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """Normalise x over each whole image."""
-    # CUDA's kernel returns NCHW for any input.
-    return in_format(F.group_norm(x, 1, weight, bias))
+def moments_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute `group_norm` in fp32 at least, by the moments of each whole image."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(dtype)
+        weight, bias = (a.to(dtype).view(-1, x.shape[1], 1, 1) for a in (weight, bias))
+        var, mean = torch.var_mean(x, (1, 2, 3), correction=0, keepdim=True)
+        scale = weight * (var + EPS).rsqrt()
+        return torch.addcmul(bias - mean * scale, x, scale)
+
+
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Normalise x over each whole image, and scale and shift its channels by [C] or [B, C]."""
+    if x.device.type == "cuda":
+        # CUDA's own kernel gives an image to one multiprocessor of a hundred: on an H200 it took
+        # nine tenths of a forward. It also returns NCHW for any input.
+        out = moments_norm(x, weight, bias)
+        return out if torch.is_autocast_enabled("cuda") else out.to(x.dtype)
+    if weight.ndim == 1 or len(weight) == 1:  # in one pass
+        return F.group_norm(x, 1, weight.flatten(), bias.flatten(), EPS)
+    return torch.addcmul(
+        bias[..., None, None], F.group_norm(x, 1, eps=EPS), weight[..., None, None]
+    )
 
 
 class GroupNorm(nn.GroupNorm):
@@ -96,10 +117,7 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.layer(cond).chunk(2, dim=1)
-        if len(x) == 1:  # in one pass
-            return group_norm(x, scale[0] + 1, shift[0]).relu()
-        scale, shift = scale[..., None, None], shift[..., None, None]
-        return torch.addcmul(shift, group_norm(x), scale + 1).relu()
+        return group_norm(x, scale + 1, shift).relu()
 
 
 class ConvBlock(nn.Module):

@@ -16,6 +16,7 @@ from ..compute import accelerate, checkpointed
 from ..shell.console import log
 from ..shell.errors import UserError
 from ..weights import store, tensors
+from .graphs import graphed
 
 
 class Models(NamedTuple):
@@ -73,30 +74,40 @@ def in_own_dtype(fn: Callable[..., Any], dtype: torch.dtype) -> Callable[..., An
     return call
 
 
-def for_drawing(models: Models, device: torch.device, checkpointing: bool) -> Models:
-    """Make models that only draw, with checkpointing in less memory; on a CPU, their twins."""
-    model, clip_model = models
-    if device.type != "cpu":
-        model = checkpointed(model) if checkpointing else model
-        if device.type == "cuda":
-            dtype = next(model.parameters()).dtype
-            if dtype == torch.float32:
-                torch.backends.cudnn.allow_tf32 = False  # fp32 with 10 bits of mantissa, not 23
-            for name in ("forward", "conditions"):
-                setattr(model, name, in_own_dtype(getattr(model, name), dtype))
-        return Models(model, clip_model)
-    twin = None if clip_model is None else accelerate(clip_model)
-    return Models(accelerate(model, checkpointing), twin)
+def for_drawing(
+    models: Models, device: torch.device, checkpointing: bool, compile: bool = False
+) -> Models:
+    """Make models that only draw, on a CPU their twins.
 
+    On CUDA they compute in the type of their weights, and launch the kernels of a step together.
 
-def compile_models(models: Models, device: torch.device) -> None:
-    """Compile models on CUDA, at their first call of each shape.
-
-    On a CPU our convolutions are faster than those that the compiler would put in their place.
+    Args:
+        checkpointing: use less memory, and more time.
+        compile: compile models on CUDA, at their first call of each shape. On a CPU our
+            convolutions are faster than those that the compiler would put in their place.
     """
-    if device.type != "cuda":
+    model, clip_model = models
+    if compile and device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
-        return
+    if device.type == "cpu":
+        twin = None if clip_model is None else accelerate(clip_model)
+        return Models(accelerate(model, checkpointing), twin)
+    drawing = Models(checkpointed(model) if checkpointing else model, clip_model)
+    if device.type == "cuda":
+        dtype = next(model.parameters()).dtype
+        if dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # fp32 with 10 bits of mantissa, not 23
+        for name in ("forward", "conditions"):
+            setattr(drawing.model, name, in_own_dtype(getattr(drawing.model, name), dtype))
+        if compile:
+            compile_models(drawing)
+        if not checkpointing:
+            replace(drawing, graphed)
+    return drawing
+
+
+def compile_models(models: Models) -> None:
+    """Have models compiled at their first call. Raise UserError if there is no C++ compiler."""
     from torch._inductor import cpp_builder
 
     try:

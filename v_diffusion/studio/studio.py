@@ -15,7 +15,6 @@ from CLIP import prompts
 from CLIP.model import CLIP
 from diffusion import get_model, utils
 
-from ..compute.graphs import graphed
 from ..images.inputs import Inputs, open_inputs
 from ..images.output import NO_PICTURE
 from ..job.job import Job
@@ -25,7 +24,7 @@ from ..shell.paths import expand_user
 from ..weights import store
 from . import memory, vocabulary
 from .devices import pick_device
-from .models import Models, compile_models, for_drawing, load_clip, load_model, replace
+from .models import Models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
 
@@ -67,7 +66,6 @@ class Studio:
     ) -> None:
         self.device = pick_device(None if device is None else str(device))
         self._dtype = None if precision is None else DTYPES[precision]
-        self._graphs = False
         self._checkpointing, self._compile = checkpointing, compile
         self._cfg_batch = cfg_batch
         self._loaded: dict[tuple[str, Files], Models] = {}
@@ -110,12 +108,9 @@ class Studio:
                     raise RunError(error) from None
                 remedy = "" if ";" in str(error) else "; give another file"
                 raise UserError(f"{error}{remedy}") from None
-            models = for_drawing(Models(model, clip), self.device, self._checkpointing)
-            if self._compile:
-                compile_models(models, self.device)
-            if self._graphs:
-                replace(models, graphed)
-            self._loaded[key] = models
+            self._loaded[key] = for_drawing(
+                Models(model, clip), self.device, self._checkpointing, self._compile
+            )
         return self._loaded[key]
 
     def _encode_new_text(self, clip: CLIP, model: str | None, text: str) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SHAPES = 4  # that a function's graphs are kept of, each in memory of its own
+SHAPES = 2  # that a function's graphs are kept of, each in memory of its own
 
 
 class Graphs:
