@@ -119,9 +119,9 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         if sys.argv[1:2] == ["cuda"]:
-            from . import cuda
+            from .cuda import program
 
-            cuda.main(sys.argv[2:])
+            program.main(sys.argv[2:])
         main()
     except BrokenPipeError:  # who reads has read enough
         leave(sys.stdout)

@@ -47,7 +47,7 @@ def go_plain() -> None:
     """Makes the program import and load as `plain` does, and give all memory back."""
     import torchvision.transforms  # type: ignore[import-untyped]  # noqa: F401
 
-    from v_diffusion.compute import memory
+    from v_diffusion.shell import program
     from v_diffusion.studio import studio
 
     from . import plain
@@ -56,7 +56,7 @@ def go_plain() -> None:
         (studio, "load_model", lambda name, checkpoint, *_: plain.load_model(name, checkpoint)),
         (studio, "load_clip", lambda path, *_: plain.load_clip(path)),
         (studio, "for_drawing", lambda models, *_: models),
-        (memory, "keep_freed_memory", lambda: False),
+        (program, "keep_freed_memory", lambda: False),
     ]
     for module, name, function in replacements:
         setattr(module, name, function)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from CLIP import guidance
 from diffusion import noise, sampling
-from v_diffusion.compute import memory
+from v_diffusion.shell import program
 from v_diffusion.shell.program import SPINS, wait_briefly
 from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
 
@@ -43,7 +43,7 @@ class Configuration:
             self.make_cond_fn = plain.make_cond_fn
         else:  # as the program has them
             device = torch.device("cpu")
-            memory.keep_freed_memory()
+            program.keep_freed_memory()
             models = Models(
                 load_model(files.name, files.model, device), load_clip(files.clip, device)
             )

@@ -19,7 +19,7 @@ import script
 import torch
 from standin_weights import state_dict
 
-from v_diffusion.compute import memory
+from v_diffusion.shell import program
 
 # Who runs the tests in the background may ignore Ctrl-C; what they start must not inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -95,7 +95,7 @@ def clip_sample(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 def freed_memory_is_given_back():
     """A test that draws in this process would leave it the memory of the largest for ever."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "keep_freed_memory", lambda: False)
+        patch.setattr(program, "keep_freed_memory", lambda: False)
         yield
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from v_diffusion.studio import graphs
+from v_diffusion.compute import graphs
 
 
 class Eager(graphs.Graphs):

@@ -6,7 +6,7 @@ from conftest import ROOT, run_python
 FAULTS = '''
 import resource
 import torch
-from v_diffusion.compute import memory
+from v_diffusion.shell import program
 
 def faults() -> int:
     """Page faults of a tensor where a larger one was before."""
@@ -16,7 +16,7 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 given_back = faults()
-print(given_back > 10000, memory.keep_freed_memory(), faults() < 1000)
+print(given_back > 10000, program.keep_freed_memory(), faults() < 1000)
 '''
 
 

@@ -80,7 +80,7 @@ class Run:
         """
         import torch
 
-        from ..compute import memory
+        from ..shell import program
         from ..studio.devices import pick_device
         from ..studio.studio import Studio
 
@@ -89,7 +89,7 @@ class Run:
         if how.threads is not None:
             torch.set_num_threads(how.threads)
         if device.type == "cpu":
-            memory.keep_freed_memory()
+            program.keep_freed_memory()
         return Studio(
             device,
             checkpointing=how.checkpointing,

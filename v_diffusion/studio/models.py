@@ -13,10 +13,10 @@ from CLIP.model import CLIP, on_meta
 from diffusion import get_model
 
 from ..compute import accelerate, checkpointed
+from ..compute.graphs import graphed
 from ..shell.console import log
 from ..shell.errors import UserError
 from ..weights import store, tensors
-from .graphs import graphed
 
 
 class Models(NamedTuple):

@@ -6,11 +6,11 @@ import copy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -28,31 +28,12 @@ from v_diffusion.studio.models import Models, for_drawing
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
 
-from . import ROOT, STATE, plain
-
-if TYPE_CHECKING:
-    from .cuda import Bench
+from .. import ROOT, STATE, plain
+from .bench import Bench, Figures, seconds, wait
 
 ORIGINAL, EAGER, HERE = "original's way", "without graphs", "here"
 COMPILED = "compiled"
 ROUNDS = 5
-Figures = Iterator[tuple[str, Any]]
-
-
-def wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def seconds(task: Callable[[], object], times: int = 1) -> float:
-    """The seconds of a task, on the host's clock, with what it leaves for the device to do."""
-    task()
-    wait()
-    begun = time.perf_counter()
-    for _ in range(times):
-        task()
-    wait()
-    return (time.perf_counter() - begun) / times
 
 
 def ways(bench: Bench, compiled: bool = False) -> dict[str, Models]:

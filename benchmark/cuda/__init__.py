@@ -1,0 +1,1 @@
+"""A GPU proven in one command: `python -m benchmark cuda` (`program`)."""

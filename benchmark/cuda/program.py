@@ -1,0 +1,102 @@
+"""Proves the program on a GPU: `python -m benchmark cuda`.
+
+It makes the stand-in weights that the tests have, draws what the original drew with them, compares
+numbers and pictures, and then measures speed beside the original's way (`speed`). It takes six
+minutes on an H100. With --dry it does what it can with small models on a CPU: does it run?
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from v_diffusion.shell.console import Parser
+
+from .. import STATE
+from . import right, speed
+from .bench import Bench, Figures, Numbers, seconds
+
+
+def card(bench: Bench) -> Figures:
+    """The versions, and the card's limits as PyTorch reaches them."""
+    yield "torch", torch.__version__
+    yield "cores", os.cpu_count()
+    if bench.device.type != "cuda":
+        return
+    yield "gpu", torch.cuda.get_device_name()
+    yield "cuda", torch.version.cuda
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.float16) for _ in range(2))
+    yield "fp16 TFLOP/s", 2 * 8192**3 / seconds(lambda: a @ b, 10) / 1e12
+    big = torch.empty(1 << 31, device="cuda", dtype=torch.uint8)
+    yield "copies GB/s", 2 * big.numel() / seconds(lambda: big.clone(), 5) / 1e9
+
+
+def parts(bench: Bench) -> dict[str, Callable[[], Figures]]:
+    """Everything in order, each a function that yields figures by name."""
+    found: dict[str, Any] = {"card": lambda: card(bench)}
+    found["samplers"] = lambda: right.samplers(bench)
+    for precision in ("fp16", "fp32"):
+        half = precision if bench.device.type == "cuda" else "fp32"
+        found[f"emoji_64, {precision}"] = lambda p=half: right.together(bench, p)
+        found[f"asked for, {precision}"] = lambda p=half: right.asked_for(bench, p)
+        found[f"whole runs, {precision}"] = lambda p=precision: right.whole_runs(bench, p)
+    found["guided at 500, fp16"] = lambda: right.strongly_guided(bench, "fp16")
+    found["waits"] = lambda: speed.waits(bench)
+    found["kernels"] = lambda: speed.kernels(bench)
+    found["start"] = lambda: speed.starts(bench)
+    found["speed"] = lambda: speed.steps(bench)
+    found["images"] = lambda: speed.images(bench)
+    found["forwards, fp16"] = lambda: right.forwards(bench, "fp16")
+    found["compiled"] = lambda: speed.compiled(bench)
+    return found
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(one)}" for key, one in value.items())
+    return str(value)
+
+
+def main(argv: list[str]) -> None:
+    p = Parser(
+        prog="python -m benchmark cuda",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("parts", nargs="*", metavar="PART", help="whose names begin so (all)")
+    p.add_argument("--out", type=Path, default=STATE / "cuda.json", metavar="FILE")
+    p.add_argument("--dry", action="store_true", help="small models on a CPU: does it run?")
+    args = p.parse_args(argv)
+    if not (args.dry or torch.cuda.is_available()):
+        p.error("no CUDA device is here; use --dry")
+    bench = Bench(torch.device("cpu" if args.dry else "cuda:0"), args.dry)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    results: Numbers = {}
+    failed, begun = False, time.monotonic()
+    for name, part in parts(bench).items():
+        if args.parts and not name.startswith(tuple(args.parts)):
+            continue
+        print(f"[{time.monotonic() - begun:.0f} s] {name}", flush=True)
+        figures = results[name] = {}
+        try:
+            for key, value in part():
+                figures[key] = value
+                print(f"  {key}: {shown(value)}", flush=True)
+        except Exception as error:  # the other parts are worth having
+            failed = True
+            figures["error"] = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        if not args.dry:
+            torch.cuda.empty_cache()
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"[{time.monotonic() - begun:.0f} s] written: {args.out}")
+    sys.exit(failed)
