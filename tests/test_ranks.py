@@ -142,11 +142,3 @@ def test_lines_of_stdin_are_for_one_process(clip_sample, tmp_path, monkeypatch):
     with open(os.open(tmp_path / "pipe", os.O_RDWR), "wb"):
         done = clip_sample("--jobs", "pipe")
     assert done.stderr == f"clip_sample.py: --jobs: pipe: {why}\n"
-
-
-@pytest.mark.parametrize("n, size", [(10, 3), (9, 3), (1, 4), (100, 1), (7, 100)])
-def test_a_ranks_share_is_counted_without_going_through_it(n, size):
-    batches = [min(size, n - i) for i in range(0, n, size)]
-    for rank in (Rank(i, 3) for i in range(3)):
-        assert rank.count([n], size) == sum(rank.share(batches))
-    assert Rank().count([n, n], size) == 2 * n and Rank(0, 2).count([n, n], size) is None

@@ -6,7 +6,7 @@ through the same batches in the same order, and each draws its own. They meet on
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -33,20 +33,6 @@ class Rank:
     def share(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches that this rank draws."""
         return islice(batches, self.number, None, self.of)
-
-    def count(self, orders: Sequence[int], size: int) -> int | None:
-        """Return the number of pictures in its share of batches of a size, None if it is unknown.
-
-        Args:
-            orders: the number of pictures of each order.
-        """
-        if self.of == 1:
-            return sum(orders)
-        if len(orders) > 1:  # they may not share batches
-            return None
-        whole, rest = divmod(orders[0], size)
-        own = len(range(self.number, whole, self.of))
-        return own * size + rest * (whole % self.of == self.number)
 
 
 def take_threads() -> None:

@@ -218,8 +218,8 @@ class Run:
         orders, lines, size = self.request.orders, self.request.lines, self.execution.batch_size
         batches = self.rank.share(in_batches(self.tasks(), size))
         n = None
-        if not lines:
-            n = self.rank.count([order.n for order in orders if isinstance(order, Order)], size)
+        if not lines and self.rank.of == 1:
+            n = sum(order.n for order in orders if isinstance(order, Order))
         with closing(Progress(n, self.rank.reports)) as progress:
             while part := list(islice(batches, 1 if lines else max(1, PART // size))):
                 self.draw_part(part, progress)
