@@ -56,7 +56,7 @@ def go_plain() -> None:
         (studio, "load_model", lambda name, checkpoint, device: plain.load_model(name, checkpoint)),
         (studio, "load_clip", lambda path, device: plain.load_clip(path)),
         (studio, "for_drawing", lambda models, device, checkpointing: models),
-        (memory, "keep_freed_memory", lambda: False),
+        (memory, "keep_freed_memory", lambda: None),
     ]
     for module, name, function in replacements:
         setattr(module, name, function)

@@ -104,29 +104,6 @@ def test_a_contact_sheet_of_a_device(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("regular", [True, False])
-def test_a_line_of_jobs_without_an_end(tmp_path, pipe, regular):
-    content = b"a\n" + b"a" * (1 << 25)
-
-    def write(path: Path) -> None:
-        try:
-            path.write_bytes(content)
-        except BrokenPipeError:
-            pass
-
-    if regular:
-        write(tmp_path / "pipe")
-    else:
-        pipe(write)
-    words = ["--model", "emoji_64", "--steps", "1", "-cs", "0", "--jobs", "pipe"]
-    done = script.start(*words, cwd=tmp_path).wait()
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert (
-        last == "clip_sample.py: --jobs: a line is longer than 16777216 bytes; give a file of jobs"
-    )
-
-
 def test_nothing_is_no_job_and_no_device(tmp_path):
     done = script.start("--model", "emoji_64", "--jobs", "/dev/null", cwd=tmp_path).wait()
     assert (done.returncode, done.stdout) == (0, "")
