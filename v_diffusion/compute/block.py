@@ -104,8 +104,7 @@ class ConvBlock(nn.Module):
         modulations = [one for one in block.main.values() if isinstance(one, blocks.Modulation)]
         self.modulations = [one.layer.weight.detach() for one in modulations]
         self.measured = isinstance(block, blocks.ConvBlock)
-        rectified = getattr(block, "rectified", len(modulations) == 2)
-        self.rectified = bool(rectified)
+        self.rectified = bool(getattr(block, "rectified", len(modulations) == 2))
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         scales: list[Any] = [None, None]

@@ -69,24 +69,19 @@ def this_rank() -> Rank:
 def wait_for_all(rank: Rank, failed: bool) -> bool:
     """Wait until all ranks are done, and tell if this one or another has failed.
 
-    `torchrun` would end all ranks when one ends with a failure. They meet in the launcher's store;
-    without a launcher nobody waits.
+    `torchrun` would end all ranks when one ends with a failure. They meet in its store; without it
+    nobody waits.
     """
-    address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "")
-    if rank.of == 1 or not address or not port.isdecimal():
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return failed
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-    hosts = rank.number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store = TCPStore(address, int(port), rank.of, is_master=hosts, wait_for_workers=False)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, rank.of, is_master=False, wait_for_workers=False)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     meeting = PrefixStore(f"v-diffusion/{attempt}", store)
     meeting.add("failed", int(failed))
     meeting.add("here", 1)
     while meeting.add("here", 0) < rank.of:  # the store's own wait would ignore Ctrl-C
         time.sleep(LOOK)
-    others = meeting.add("failed", 0)
-    meeting.add("seen", 1)
-    while hosts and meeting.add("seen", 0) < rank.of:  # the store ends with its host
-        time.sleep(LOOK)
-    return bool(others > 0)
+    return bool(meeting.add("failed", 0) > 0)
