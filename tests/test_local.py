@@ -12,6 +12,7 @@ from conftest import DATA, ROOT
 
 from v_diffusion.images import decode as pictures
 from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.shell import reading
 from v_diffusion.shell.reading import FILE_LIMIT, read_file
 
 PICTURE = DATA / "later" / "init.png"
@@ -21,19 +22,18 @@ pytestmark = pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is
 
 def test_an_ordinary_file_is_read_up_to_its_limit(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert read_file(tmp_path / "a", 3) == b"abc"
-    with pytest.raises(OSError, match="it is longer than "):
-        read_file(tmp_path / "a", 2)
+    assert read_file(tmp_path / "a") == b"abc"
     os.truncate(tmp_path / "a", FILE_LIMIT + 1)  # which takes no room
     with pytest.raises(PictureError, match="a: can't be opened: it is longer than 1024 MiB"):
         open_picture(tmp_path / "a")
 
 
-def test_a_file_that_does_not_tell_its_size_is_read_no_further():
+def test_a_file_that_does_not_tell_its_size_is_read_no_further(monkeypatch):
     """The kernel's own."""
     assert os.stat("/proc/self/maps").st_size == 0 < len(read_file("/proc/self/maps"))
+    monkeypatch.setattr(reading, "FILE_LIMIT", 100)
     with pytest.raises(OSError, match="it is longer than "):
-        read_file("/proc/self/maps", 100)
+        read_file("/proc/self/maps")
 
 
 @pytest.fixture
@@ -53,21 +53,23 @@ def pipe(tmp_path):
         thread.join()
 
 
-def test_a_pipe_is_read_to_its_end(pipe):
+def test_a_pipe_is_read_to_its_end(pipe, monkeypatch):
     """However long it is until its writer comes: here, after it is read."""
     content = os.urandom(300_000)
     named = pipe(lambda path: path.write_bytes(content))
-    assert read_file(named, limit=0, pipe_limit=len(content)) == content
+    monkeypatch.setattr(reading, "STREAM_LIMIT", len(content))
+    assert read_file(named) == content
 
 
-def test_a_pipe_without_an_end(pipe):
+def test_a_pipe_without_an_end(pipe, monkeypatch):
     def write(path: Path) -> None:
         with pytest.raises(BrokenPipeError), open(path, "wb", 0) as file:
             while True:
                 file.write(bytes(1 << 16))
 
+    monkeypatch.setattr(reading, "STREAM_LIMIT", 100_000)
     with pytest.raises(OSError, match="it is longer than "):
-        read_file(pipe(write), pipe_limit=100_000)
+        read_file(pipe(write))
 
 
 def test_what_a_shell_substitutes(tmp_path):

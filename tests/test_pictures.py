@@ -494,12 +494,14 @@ def test_too_long_a_body_that_does_not_say_so():
         assert why(url + "b", patience=120) == UNKNOWN
 
 
-def test_fetch_takes_its_limit():
+def test_fetch_takes_its_limit(monkeypatch):
     with serve(a=Served(b"abc"), b=Served(b"abc", declared=0)) as url:
-        assert fetch(url + "a", limit=3) == b"abc"
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 3)
+        assert fetch(url + "a") == b"abc"
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 2)
         for name in "ab":
             with pytest.raises(AddressError, match="it is longer than "):
-                fetch(url + name, limit=2)
+                fetch(url + name)
 
 
 class Redirects(http.server.BaseHTTPRequestHandler):
@@ -554,8 +556,9 @@ def test_the_limit_holds_for_what_is_compressed(monkeypatch):
     body = gzip.compress(PICTURE + bytes(10**6))
     with redirects(body=body, encoding="gzip") as url:
         assert fetch(url + "0") == PICTURE + bytes(10**6)
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 100_000)
         with pytest.raises(AddressError, match="it is longer than "):
-            fetch(url + "0", limit=100_000)
+            fetch(url + "0")
     with redirects(body=PICTURE, encoding="gzip") as url:
         said = f"the connection broke before the end; {LATER}"
         assert why(url + "0", again=True) == said

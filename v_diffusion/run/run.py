@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,6 @@ class Run:
         if left:
             self.studio.check(order.job)
             self.studio.files(order.job)
-            if self.output.metadata:
-                output.check_room(left[-1].path, partial(self.record, left[-1]))
         if self.output.resume:
             left = [task for task in left if not output.is_done(task.path, self.record(task))]
         return {task.index for task in tasks} - {task.index for task in left}

@@ -13,8 +13,7 @@ from typing import Any
 
 from .console import one_line, printable
 from .paths import local
-from .reading import PIPE_LIMIT as LIMIT
-from .reading import read_file, too_long
+from .reading import STREAM_LIMIT, read_file, too_long
 
 TIMEOUTS = (10.0, 30.0)  # seconds: for a connection, and for the next bytes
 PATIENCE = 120.0  # seconds for a whole file
@@ -124,12 +123,8 @@ def chunks(response: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def fetch(url_or_path: str | Path, limit: int = LIMIT) -> bytes:
-    """Return the content of a local file, or what an HTTP or HTTPS address answers.
-
-    Args:
-        url_or_path: what to read; of a local file a path or a file:// address.
-        limit: how many bytes an address may send.
+def fetch(url_or_path: str | Path) -> bytes:
+    """Return the content of a file at a path or a file:// address, or at an HTTP or HTTPS address.
 
     Raises:
         AddressError: the address can't be read. Its text begins with the address.
@@ -148,8 +143,8 @@ def fetch(url_or_path: str | Path, limit: int = LIMIT) -> bytes:
             check_status(response)
             for chunk in chunks(response):
                 content += chunk
-                if len(content) > limit:
-                    raise AddressError(str(too_long(limit).strerror))
+                if len(content) > STREAM_LIMIT:
+                    raise AddressError(str(too_long(STREAM_LIMIT).strerror))
                 if time.monotonic() > end:
                     raise AddressError(f"it has not come within {PATIENCE:g} s", again=True)
     except AddressError as error:

@@ -134,7 +134,6 @@ def open_streams() -> None:
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
             os.set_inheritable(null, True)
-        # A stdin that is None tells its reader that there is none.
         if number and getattr(sys, name) is None:
             stream = open(number, "w", errors="backslashreplace", closefd=False)
             setattr(sys, name, stream)
