@@ -47,11 +47,6 @@ def test_the_rank_is_in_the_environment(monkeypatch):
         this_rank()
 
 
-def test_the_shares_are_all_there_is():
-    shares = [list(Rank(i, 3).share(range(10))) for i in range(3)]
-    assert shares == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
-
-
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     import torch
 

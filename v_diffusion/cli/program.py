@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from ..images.names import check_file
@@ -62,8 +61,7 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
     guides = any(order.job.clip_guidance_scale for order in orders)
     if execution.checkpointing and not guides and this_rank().reports:
         log.warning("warning: --checkpointing has no effect without CLIP's guidance")
-    sources: tuple[Path, ...] = tuple(map(expand_user, again))
-    return Request(orders, execution, output, sources=sources)
+    return Request(orders, execution, output, sources=tuple(map(expand_user, again)))
 
 
 def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:

@@ -11,7 +11,6 @@ from string import Formatter
 from urllib.parse import unquote
 
 from ..job.job import Job
-from ..job.values import PROMPTS_FIRST
 from ..shell.addresses import without_secrets
 from ..shell.console import printable
 from ..shell.errors import UserError
@@ -110,7 +109,7 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
     suffix = os.path.splitext(name)[1].lower()  # none of "folder.png/" and ".png"
     if suffix not in FORMATS:
         *others, last = FORMATS
-        prompt = f"; {PROMPTS_FIRST}" if option == "--grid" else ""
+        prompt = "; put prompts before the options, or after --" if option == "--grid" else ""
         why = f"the suffix names no image format; use {', '.join(others)} or {last}"
         raise bad_pattern(pattern, why + prompt, option)
     if name.lower().endswith(PREVIEW):

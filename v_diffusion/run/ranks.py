@@ -6,14 +6,10 @@ through the same batches in the same order, and each draws its own. They meet on
 
 import os
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from ..shell.errors import UserError
 
-T = TypeVar("T")
 LOOK = 0.2  # seconds between two looks at the others
 
 
@@ -30,23 +26,17 @@ class Rank:
         """Tell if this rank reports what concerns all."""
         return self.number == 0
 
-    def share(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches that this rank draws."""
-        return islice(batches, self.number, None, self.of)
-
 
 def take_threads() -> None:
     """Give this process as many threads as it would have alone. To be called before PyTorch is
     imported.
 
     `torchrun` gives each of several processes one thread by default. But rounding depends on the
-    number of threads: pictures would differ by a grey level here and there. So that the threads of
-    all processes don't keep each other from working, they then don't spin while they wait.
+    number of threads: pictures would differ by a grey level here and there.
     """
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        if os.environ.get("OMP_NUM_THREADS") == "1":
-            del os.environ["OMP_NUM_THREADS"]
-        os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if several and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]
 
 
 def this_rank() -> Rank:

@@ -214,7 +214,8 @@ class Run:
         if grid is not None:
             output.prepare([grid])
         orders, lines, size = self.request.orders, self.request.lines, self.execution.batch_size
-        batches = self.rank.share(in_batches(self.tasks(), size))
+        # This rank's share.
+        batches = islice(in_batches(self.tasks(), size), self.rank.number, None, self.rank.of)
         n = None
         if not lines and self.rank.of == 1:
             n = sum(order.n for order in orders if isinstance(order, Order))
