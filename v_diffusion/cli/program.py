@@ -11,7 +11,7 @@ from ..job.options import line_keys
 from ..job.script import Script
 from ..run.ranks import this_rank
 from ..run.request import Execution, OutputOptions, Request
-from ..shell.console import Parser, log, print_line, set_quiet
+from ..shell.console import Parser, log, print_line
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
 from ..shell.program import exit_status
@@ -69,7 +69,7 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
 
     def draw() -> None:
         options = parse(parser, argv, script)
-        set_quiet("quiet" in options)
+        log.setLevel("WARNING" if "quiet" in options else "INFO")
         if "list_prompts" in options:
             show_prompts(options.get("model", script.defaults["model"]))
             return

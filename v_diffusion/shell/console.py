@@ -37,11 +37,6 @@ def log_to_stderr() -> None:
         log.setLevel(logging.INFO)
 
 
-def set_quiet(quiet: bool) -> None:
-    """Leave out progress, but not warnings, or show both."""
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
 def is_quiet() -> bool:
     """Return whether somebody has silenced progress."""
     return log.level > logging.INFO
