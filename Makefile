@@ -32,7 +32,7 @@ benchmark: $(VENV)/installed
 
 # The page of options, from their table.
 docs: $(VENV)/installed
-	$(BIN)/python -c "from v_diffusion.cli.arguments import options_page; print(options_page(), end='')" > docs/options.md
+	$(BIN)/python -m docs.options > docs/options.md
 
 clean:
 	rm -rf $(VENV)

@@ -56,7 +56,7 @@ def go_plain() -> None:
         (studio, "load_model", lambda name, checkpoint, *_: plain.load_model(name, checkpoint)),
         (studio, "load_clip", lambda path, *_: plain.load_clip(path)),
         (studio, "for_drawing", lambda models, *_: models),
-        (program, "keep_freed_memory", lambda: False),
+        (program, "keep_freed_memory", lambda: None),
     ]
     for module, name, function in replacements:
         setattr(module, name, function)

@@ -95,7 +95,7 @@ def clip_sample(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 def freed_memory_is_given_back():
     """A test that draws in this process would leave it the memory of the largest for ever."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "keep_freed_memory", lambda: False)
+        patch.setattr(program, "keep_freed_memory", lambda: None)
         yield
 
 

@@ -74,13 +74,6 @@ def test_the_command_in_an_image_makes_just_this_image_again(clip_sample, tmp_pa
     assert np.array_equal(np.asarray(again), np.asarray(first))
 
 
-def test_a_prompt_too_long_for_a_jpeg_is_told_before_sampling(clip_sample, tmp_path):
-    done = clip_sample("words " * 6000, *QUICK, "--output", "{i}.jpg")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "EXIF data is too long" in done.stderr.splitlines()[-1]
-    assert not list(tmp_path.iterdir())
-
-
 def test_no_metadata(clip_sample, tmp_path):
     assert clip_sample("a", *QUICK, "--no-metadata").returncode == 0
     assert Image.open(tmp_path / "out_00000.png").info == {}

@@ -44,7 +44,7 @@ PROGRAM = """
 from v_diffusion.shell import console, program
 program.begin("x", [])
 for quiet in (False, True):
-    console.set_quiet(quiet)
+    console.log.setLevel("WARNING" if quiet else "INFO")
     console.log.info("fetching \\x1b")
     console.log.warning("waiting")
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_python
 
-from v_diffusion.cli.arguments import options_page
+from docs import options
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +48,7 @@ def test_the_readme_fits_on_a_page():
 
 def test_the_page_of_options_is_the_table():
     """`make docs` writes it."""
-    assert (ROOT / "docs" / "options.md").read_text() == options_page()
+    assert (ROOT / "docs" / "options.md").read_text() == options.page()
 
 
 @pages

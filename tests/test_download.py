@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from file_server import CONTENT, Served, files, serve, sha256, wait_until
 
-from v_diffusion.shell.addresses import Patience
+from v_diffusion.shell import addresses
 from v_diffusion.weights import download
 from v_diffusion.weights.cards import Card, CheckpointError
 from v_diffusion.weights.download import length
@@ -34,7 +34,7 @@ def make_card(*urls: str, content: bytes = CONTENT, **fields) -> Card:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE", Patience(connect=5.0, read=1.5))
+    monkeypatch.setattr(addresses, "TIMEOUTS", (5.0, 1.5))
     monkeypatch.setattr(download, "TRIES", 3)
     monkeypatch.setattr(download, "FIRST_WAIT", 0.001)
 

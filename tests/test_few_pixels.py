@@ -70,11 +70,11 @@ def test_where_it_is_faster():
     assert not few_pixels.is_faster(few, large[:512])  # these stay in the cache
 
 
-@pytest.mark.parametrize("shape", [(64, 60, 3, 3), (60, 64, 3, 3), (64, 64, 5, 5)])
+@pytest.mark.parametrize("shape", [(1024, 1020, 3, 3), (1020, 1024, 3, 3)])
 def test_what_can_not_go_this_way(shape):
-    """Channels or filters that fill no vectors, and others than their neighbours."""
-    assert not few_pixels.supports(torch.empty(shape))
+    """Channels or filters that fill no vectors."""
+    assert not few_pixels.is_faster(1, torch.empty(shape))
 
 
 def test_weights_that_are_not_in_order():
-    assert not few_pixels.supports(torch.empty(64, 64, 3, 3).transpose(0, 1))
+    assert not few_pixels.is_faster(1, torch.empty(1024, 1024, 3, 3).transpose(0, 1))

@@ -12,6 +12,7 @@ from conftest import DATA, ROOT
 
 from v_diffusion.images import decode as pictures
 from v_diffusion.images.decode import PictureError, open_picture
+from v_diffusion.shell import reading
 from v_diffusion.shell.reading import FILE_LIMIT, read_file
 
 PICTURE = DATA / "later" / "init.png"
@@ -21,19 +22,18 @@ pytestmark = pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is
 
 def test_an_ordinary_file_is_read_up_to_its_limit(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert read_file(tmp_path / "a", 3) == b"abc"
-    with pytest.raises(OSError, match="it is longer than "):
-        read_file(tmp_path / "a", 2)
+    assert read_file(tmp_path / "a") == b"abc"
     os.truncate(tmp_path / "a", FILE_LIMIT + 1)  # which takes no room
     with pytest.raises(PictureError, match="a: can't be opened: it is longer than 1024 MiB"):
         open_picture(tmp_path / "a")
 
 
-def test_a_file_that_does_not_tell_its_size_is_read_no_further():
+def test_a_file_that_does_not_tell_its_size_is_read_no_further(monkeypatch):
     """The kernel's own."""
     assert os.stat("/proc/self/maps").st_size == 0 < len(read_file("/proc/self/maps"))
+    monkeypatch.setattr(reading, "FILE_LIMIT", 100)
     with pytest.raises(OSError, match="it is longer than "):
-        read_file("/proc/self/maps", 100)
+        read_file("/proc/self/maps")
 
 
 @pytest.fixture
@@ -53,21 +53,23 @@ def pipe(tmp_path):
         thread.join()
 
 
-def test_a_pipe_is_read_to_its_end(pipe):
+def test_a_pipe_is_read_to_its_end(pipe, monkeypatch):
     """However long it is until its writer comes: here, after it is read."""
     content = os.urandom(300_000)
     named = pipe(lambda path: path.write_bytes(content))
-    assert read_file(named, limit=0, pipe_limit=len(content)) == content
+    monkeypatch.setattr(reading, "STREAM_LIMIT", len(content))
+    assert read_file(named) == content
 
 
-def test_a_pipe_without_an_end(pipe):
+def test_a_pipe_without_an_end(pipe, monkeypatch):
     def write(path: Path) -> None:
         with pytest.raises(BrokenPipeError), open(path, "wb", 0) as file:
             while True:
                 file.write(bytes(1 << 16))
 
+    monkeypatch.setattr(reading, "STREAM_LIMIT", 100_000)
     with pytest.raises(OSError, match="it is longer than "):
-        read_file(pipe(write), pipe_limit=100_000)
+        read_file(pipe(write))
 
 
 def test_what_a_shell_substitutes(tmp_path):
@@ -102,29 +104,6 @@ def test_a_contact_sheet_of_a_device(tmp_path):
     done = script.start("/dev/zero", cwd=tmp_path, script="make_grid.py").wait()
     assert (done.returncode, done.stderr) == (2, f"make_grid.py: can't read /dev/zero: {DEVICE}\n")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("regular", [True, False])
-def test_a_line_of_jobs_without_an_end(tmp_path, pipe, regular):
-    content = b"a\n" + b"a" * (1 << 25)
-
-    def write(path: Path) -> None:
-        try:
-            path.write_bytes(content)
-        except BrokenPipeError:
-            pass
-
-    if regular:
-        write(tmp_path / "pipe")
-    else:
-        pipe(write)
-    words = ["--model", "emoji_64", "--steps", "1", "-cs", "0", "--jobs", "pipe"]
-    done = script.start(*words, cwd=tmp_path).wait()
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert (
-        last == "clip_sample.py: --jobs: a line is longer than 16777216 bytes; give a file of jobs"
-    )
 
 
 def test_nothing_is_no_job_and_no_device(tmp_path):

@@ -54,7 +54,8 @@ def test_a_random_seed_is_another_each_time(monkeypatch):
 
 
 def test_random_seeds_of_a_job_file(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cli_orders, "draw_seed", iter([8, 7, 6]).__next__)
+    numbers = iter([8, 7, 6])
+    monkeypatch.setattr(cli_orders.secrets, "randbelow", lambda below: next(numbers))
     lines = [{"prompts": "a", "seed": -1}, {"prompts": "b", "seed": 3}, "c", {"seed": "random"}]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (tmp_path / "jobs").write_text(text)

@@ -23,10 +23,10 @@ from PIL import Image, ImageCms
 from v_diffusion.images import contact_sheet, metadata
 from v_diffusion.images import decode as pictures
 from v_diffusion.images.decode import PictureError, open_picture, resize_and_center_crop
-from v_diffusion.shell.addresses import AddressError, Patience, fetch
+from v_diffusion.shell import addresses
+from v_diffusion.shell.addresses import AddressError, fetch
 from v_diffusion.shell.errors import UserError
 
-IMPATIENT = Patience(connect=1.0, read=1.5, total=3.0)
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
 WHITE = (255, 255, 255)
 
@@ -104,14 +104,17 @@ def greys(image: Image.Image) -> list[int]:
     return [r for r, _, _ in found]
 
 
-def why(prompt: str | Path, patience: Patience = IMPATIENT, again: bool = False) -> str:
+def why(prompt: str | Path, patience: float = 3.0, again: bool = False) -> str:
     """The message, less the prompt that it begins with.
 
     Args:
+        patience: seconds for a whole file.
         again: whether the error says that another try may succeed.
     """
-    with pytest.raises(PictureError) as caught:
-        open_picture(prompt, patience)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PictureError) as caught:
+        patch.setattr(addresses, "TIMEOUTS", (1.0, 1.5))
+        patch.setattr(addresses, "PATIENCE", patience)
+        open_picture(prompt)
     text = str(caught.value)
     assert caught.value.again == again
     assert text.startswith(f"{prompt}: ") and len(text.splitlines()) == 1
@@ -487,16 +490,18 @@ TOO_LONG = f"it is longer than 64 MiB; {WRONG}"
 def test_too_long_a_body_that_does_not_say_so():
     content = bytes(2**26 + 1)
     with serve(a=Served(content, declared=0), b=Served(content[:-1], declared=0)) as url:
-        assert why(url + "a", Patience()) == TOO_LONG
-        assert why(url + "b", Patience()) == UNKNOWN
+        assert why(url + "a", patience=120) == TOO_LONG
+        assert why(url + "b", patience=120) == UNKNOWN
 
 
-def test_fetch_takes_its_limit():
+def test_fetch_takes_its_limit(monkeypatch):
     with serve(a=Served(b"abc"), b=Served(b"abc", declared=0)) as url:
-        assert fetch(url + "a", limit=3) == b"abc"
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 3)
+        assert fetch(url + "a") == b"abc"
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 2)
         for name in "ab":
             with pytest.raises(AddressError, match="it is longer than "):
-                fetch(url + name, limit=2)
+                fetch(url + name)
 
 
 class Redirects(http.server.BaseHTTPRequestHandler):
@@ -543,7 +548,7 @@ def redirects(**attributes: object) -> Iterator[str]:
 def test_the_body_of_a_redirect_is_not_read(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with redirects(endless_bodies=True) as url:
-        assert np.array_equal(open_picture(url + "2", IMPATIENT)[0], LEVELS)
+        assert np.array_equal(open_picture(url + "2")[0], LEVELS)
 
 
 def test_the_limit_holds_for_what_is_compressed(monkeypatch):
@@ -551,8 +556,9 @@ def test_the_limit_holds_for_what_is_compressed(monkeypatch):
     body = gzip.compress(PICTURE + bytes(10**6))
     with redirects(body=body, encoding="gzip") as url:
         assert fetch(url + "0") == PICTURE + bytes(10**6)
+        monkeypatch.setattr(addresses, "STREAM_LIMIT", 100_000)
         with pytest.raises(AddressError, match="it is longer than "):
-            fetch(url + "0", limit=100_000)
+            fetch(url + "0")
     with redirects(body=PICTURE, encoding="gzip") as url:
         said = f"the connection broke before the end; {LATER}"
         assert why(url + "0", again=True) == said

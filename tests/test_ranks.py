@@ -47,11 +47,6 @@ def test_the_rank_is_in_the_environment(monkeypatch):
         this_rank()
 
 
-def test_the_shares_are_all_there_is():
-    shares = [list(Rank(i, 3).share(range(10))) for i in range(3)]
-    assert shares == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
-
-
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     import torch
 
@@ -142,11 +137,3 @@ def test_lines_of_stdin_are_for_one_process(clip_sample, tmp_path, monkeypatch):
     with open(os.open(tmp_path / "pipe", os.O_RDWR), "wb"):
         done = clip_sample("--jobs", "pipe")
     assert done.stderr == f"clip_sample.py: --jobs: pipe: {why}\n"
-
-
-@pytest.mark.parametrize("n, size", [(10, 3), (9, 3), (1, 4), (100, 1), (7, 100)])
-def test_a_ranks_share_is_counted_without_going_through_it(n, size):
-    batches = [min(size, n - i) for i in range(0, n, size)]
-    for rank in (Rank(i, 3) for i in range(3)):
-        assert rank.count([n], size) == sum(rank.share(batches))
-    assert Rank().count([n, n], size) == 2 * n and Rank(0, 2).count([n, n], size) is None

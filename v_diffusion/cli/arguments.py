@@ -1,4 +1,4 @@
-"""From the table of options to a parser, and to the page of documentation."""
+"""From the table of options to a parser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..job.options import TABLE, Option, not_available, options_of
-from ..job.script import SCRIPTS, Script
+from ..job.script import Script
 from ..shell.console import Parser, add_version
 
 
@@ -51,25 +51,3 @@ def parse(parser: Parser, argv: Sequence[str] | None, script: Script) -> dict[st
         remedy = remedy if dashed else "give all prompts together, each in quotes"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; {remedy}")
     return vars(found)
-
-
-def options_page() -> str:
-    """Return docs/options.md."""
-    lines = [
-        "# Options",
-        "",
-        "All options of the scripts and their defaults. An empty field is a script without the",
-        "option, a dash an option without a default. The options of the first two sections are",
-        "also keys of a job file's lines and fields of a `Job`.",
-        "",
-        "This page is made from the table in `v_diffusion/job/options.py` by `make docs`.",
-    ]
-    for name, rows in itertools.groupby(TABLE, key=lambda row: row.group):
-        lines += ["", f"## {name.capitalize()}", ""]
-        lines += [f"| option | meaning | {' | '.join(SCRIPTS)} |", "|---|---|---|---|---|"]
-        for row in rows:
-            flags = ", ".join(f"`{flag}`" for flag in row.flags) or f"`{row.name}`"
-            there = [script if script in row.scripts else None for script in SCRIPTS.values()]
-            defaults = [(row.default_in(script) or "-") if script else "" for script in there]
-            lines.append(f"| {flags} | {row.help} | {' | '.join(defaults)} |")
-    return "\n".join(lines) + "\n"

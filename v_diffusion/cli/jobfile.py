@@ -6,12 +6,11 @@ import json
 import os
 import select
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ..job.job import with_changes
-from ..job.options import STDIN, line_keys
+from ..job.options import line_keys
 from ..job.script import SCRIPTS
 from ..run.ranks import this_rank
 from ..run.request import BadLine, Order
@@ -19,10 +18,10 @@ from ..shell.console import printable
 from ..shell.errors import UserError
 from .orders import order_of
 
+STDIN = "-"
 PEEK = 4096  # bytes, in which a file that isn't text has zeros
 IDLE = 0.05  # seconds without a line after which no more are awaited for now
 CHUNK = 1 << 16
-LONGEST = 1 << 24  # bytes of a line: a device may never end one
 
 
 def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
@@ -38,14 +37,12 @@ def as_they_come(file: BinaryIO) -> Iterator[bytes | None]:
             break
         *lines, rest = (rest + part).split(b"\n")
         yield from lines
-        if len(rest) > LONGEST:
-            raise UserError(f"--jobs: a line is longer than {LONGEST} bytes; give a file of jobs")
     yield rest
 
 
 def options_of(text: str) -> dict[str, Any]:
     """Return the options of a line by name: those of its JSON object, or its text as the prompt."""
-    if text[0] not in '{["':
+    if not text.startswith(("{", "[", '"')):
         return {"prompts": [text]}
     try:
         options = json.loads(text)
@@ -56,13 +53,10 @@ def options_of(text: str) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in options.items()}
 
 
-def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine | None:
-    """Return the order of a line and of the options that it leaves out, None if it is empty."""
+def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLine:
+    """Return the order of a line and of the options that it leaves out."""
     try:
-        text = line.decode("utf-8-sig").strip()
-        if not text:
-            return None
-        options = options_of(text)
+        options = options_of(line.decode("utf-8-sig").strip())
         script = SCRIPTS.get(str(options.get("script")))
         if script is not None:  # it may lack options of the command line's script
             given = {key: given[key] for key in line_keys(script) if key in given}
@@ -75,15 +69,11 @@ def read_line(line: bytes, given: Mapping[str, Any], name: str) -> Order | BadLi
 
 def open_jobs(path: str) -> BinaryIO:
     """Return a job file for reading, or stdin."""
-    if path == STDIN:
-        if sys.stdin is None:
-            raise UserError("--jobs -: stdin is closed; give a file")
-        file: BinaryIO = sys.stdin.buffer
-    else:
-        try:
-            file = open(os.path.expanduser(path), "rb")
-        except OSError as error:
-            raise UserError(f"--jobs: {printable(path)}: {error.strerror}") from None
+    stdin = path == STDIN
+    try:
+        file = open(0 if stdin else os.path.expanduser(path), "rb", 0, closefd=not stdin)
+    except OSError as error:
+        raise UserError(f"--jobs: {printable(path)}: {error.strerror}") from None
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         if b"\0" in file.read(PEEK):
             file.close()
@@ -111,6 +101,5 @@ def read_orders(
                 yield None
                 continue
             number += 1
-            order = read_line(line, given, f"{name}:{number}")
-            if order is not None:
-                yield order
+            if line.strip():
+                yield read_line(line, given, f"{name}:{number}")

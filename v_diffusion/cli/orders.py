@@ -21,13 +21,6 @@ from ..weights import store
 DRAWN_SEEDS = 2**32  # random seeds are below, so that they can be read
 
 
-def draw_seed() -> int:
-    """Return a seed from the system's own randomness."""
-    if this_rank().of > 1:
-        raise UserError("--seed: several processes would draw different seeds; give a number")
-    return secrets.randbelow(DRAWN_SEEDS)
-
-
 def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     """Return the order of options by name, which come from a line of a job file if one is named."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -41,7 +34,9 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
             raise UserError(text.replace("_", "-"))
     drawn = str(given.get("seed")) in (RANDOM, "-1")
     if drawn:
-        given["seed"] = draw_seed()
+        if this_rank().of > 1:
+            raise UserError("--seed: several processes would draw different seeds; give a number")
+        given["seed"] = secrets.randbelow(DRAWN_SEEDS)
     job = Job(**given)
     order = Order(job, n, output, line, tuple(hints(job, options)))
     if drawn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from ..images.names import check_file
@@ -12,7 +11,7 @@ from ..job.options import line_keys
 from ..job.script import Script
 from ..run.ranks import this_rank
 from ..run.request import Execution, OutputOptions, Request
-from ..shell.console import Parser, log, print_line, set_quiet
+from ..shell.console import Parser, log, print_line
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
 from ..shell.program import exit_status
@@ -62,8 +61,7 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
     guides = any(order.job.clip_guidance_scale for order in orders)
     if execution.checkpointing and not guides and this_rank().reports:
         log.warning("warning: --checkpointing has no effect without CLIP's guidance")
-    sources: tuple[Path, ...] = tuple(map(expand_user, again))
-    return Request(orders, execution, output, sources=sources)
+    return Request(orders, execution, output, sources=tuple(map(expand_user, again)))
 
 
 def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
@@ -71,7 +69,7 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
 
     def draw() -> None:
         options = parse(parser, argv, script)
-        set_quiet("quiet" in options)
+        log.setLevel("WARNING" if "quiet" in options else "INFO")
         if "list_prompts" in options:
             show_prompts(options.get("model", script.defaults["model"]))
             return

@@ -104,8 +104,7 @@ class ConvBlock(nn.Module):
         modulations = [one for one in block.main.values() if isinstance(one, blocks.Modulation)]
         self.modulations = [one.layer.weight.detach() for one in modulations]
         self.measured = isinstance(block, blocks.ConvBlock)
-        rectified = getattr(block, "rectified", len(modulations) == 2)
-        self.rectified = bool(rectified)
+        self.rectified = bool(getattr(block, "rectified", len(modulations) == 2))
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         scales: list[Any] = [None, None]
@@ -123,22 +122,6 @@ def supports(block: blocks.ConvBlock | blocks.PlainConvBlock) -> bool:
     layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
     rectified = len(block.main) == 4 or getattr(block, "rectified", False)
     return not any(layer.out_channels % COLUMNS for layer in layers[: 1 + rectified])
-
-
-class ScaledSiLU(torch.autograd.Function):
-    """x sigmoid(a x) = silu(a x) / a, whose derivative is silu's at a x: one tensor to keep."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a: float) -> Tensor:
-        scaled = x * a
-        ctx.save_for_backward(scaled)
-        return F.silu(scaled).mul_(1 / a)
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (scaled,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad, scaled), None
 
 
 class TransformerBlock(nn.Module):
@@ -174,7 +157,8 @@ class TransformerBlock(nn.Module):
         k, v = kv.permute(2, 1, 3, 0, 4)
         heads = F.scaled_dot_product_attention(q, k, v)
         x = x + self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
-        h = ScaledSiLU.apply(self.c_fc(self.ln_2(x)), 1.702)
+        # x sigmoid(1.702 x), of which one tensor is kept for the way back
+        h = F.silu(self.c_fc(self.ln_2(x)) * 1.702).mul_(1 / 1.702)
         out: Tensor = x + self.c_proj(h)
         return out
 

@@ -20,13 +20,9 @@ MOST_FILTERS = 64  # of a part
 
 def is_faster(pixels: int, weight: Tensor) -> bool:
     """Return whether to go this way with weights [K, C, 1, 1] or [K, C, 3, 3]."""
-    return pixels <= MAX_PIXELS and weight.numel() >= MIN_WEIGHTS and supports(weight)
-
-
-def supports(weight: Tensor) -> bool:
-    """Return whether weights can go this way at all."""
     whole = weight.shape[1] % LANES == 0 and weight.shape[0] % dots.FILTERS == 0
-    return weight.shape[2:] in ((1, 1), (3, 3)) and whole and weight.is_contiguous()
+    few = pixels <= MAX_PIXELS and weight.numel() >= MIN_WEIGHTS
+    return few and whole and weight.is_contiguous()
 
 
 def around(x: Tensor) -> Tensor:
@@ -43,7 +39,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve pictures [B, C, H, W] in channels_last, whose sides stay as they are."""
     b, _, h, w = x.shape
     rows = x.permute(0, 2, 3, 1).flatten(0, 2) if weight.shape[2:] == (1, 1) else around(x)
-    weight = weight.flatten(1)  # where they lie: `supports` knows that they are in order
+    weight = weight.flatten(1)  # where they lie: `is_faster` knows that they are in order
     (count, inner), columns = rows.shape, len(weight)
     out = x.new_empty(count, columns)
     out = out.zero_() if bias is None else out.copy_(bias)

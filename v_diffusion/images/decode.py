@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..shell.addresses import PATIENCE, AddressError, Patience, fetch, without_secrets
+from ..shell.addresses import AddressError, fetch, without_secrets
 from ..shell.console import one_line, printable
 
 # The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
@@ -107,18 +107,15 @@ def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image
     return whole.crop((left, top, left + width, top + height))
 
 
-def open_picture(url_or_path: str | Path, patience: Patience = PATIENCE) -> tuple[Image.Image, str]:
+def open_picture(url_or_path: str | Path) -> tuple[Image.Image, str]:
     """Return the RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
-
-    Args:
-        patience: how long an address may take.
 
     Raises:
         PictureError: it can't be opened, or is no image, or is truncated, damaged or too large. Its
             text is the whole message, one line.
     """
     try:
-        content = fetch(url_or_path, patience)
+        content = fetch(url_or_path)
         return decode(content), hashlib.sha256(content).hexdigest()
     except AddressError as error:
         raise PictureError(str(error), error.again) from None

@@ -11,14 +11,12 @@ from string import Formatter
 from urllib.parse import unquote
 
 from ..job.job import Job
-from ..job.values import PROMPTS_FIRST
 from ..shell.addresses import without_secrets
 from ..shell.console import printable
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}  # pixels, of the formats that have a limit
 PREVIEW = ".preview.png"  # appended to an image's name
 # Formats of a whole number that give no two numbers one text, nor one that fills the memory.
 NUMBER = r"[+ ]?#?0?\d{0,2}[bdoxX]?"
@@ -111,20 +109,12 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
     suffix = os.path.splitext(name)[1].lower()  # none of "folder.png/" and ".png"
     if suffix not in FORMATS:
         *others, last = FORMATS
-        prompt = f"; {PROMPTS_FIRST}" if option == "--grid" else ""
+        prompt = "; put prompts before the options, or after --" if option == "--grid" else ""
         why = f"the suffix names no image format; use {', '.join(others)} or {last}"
         raise bad_pattern(pattern, why + prompt, option)
     if name.lower().endswith(PREVIEW):
         why = f"names that end in {PREVIEW} are reserved for previews; give another name"
         raise bad_pattern(pattern, why, option)
-
-
-def check_sides(pattern: str, size: tuple[int, int]) -> None:
-    """Raise a UserError if the format that a name stands for has no pictures of such a size."""
-    format = FORMATS.get(Path(pattern).suffix.lower(), "")
-    if max(size) > (most := LONGEST_SIDES.get(format, max(size))):
-        why = f"a {format} picture has at most {most} pixels a side; write a .png"
-        raise bad_pattern(pattern, why)
 
 
 def check_place(pattern: str, path: Path, option: str = "--output") -> None:

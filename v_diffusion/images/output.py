@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -66,12 +66,6 @@ def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -
     except (OSError, ValueError) as error:  # in Pillow's words
         raise UserError(f"{printable(path)}: {error}; write a .png") from None
     return file.getvalue()
-
-
-def check_room(path: Path, metadata: Callable[[], Mapping[str, Any]]) -> None:
-    """Raise a UserError if a record, which is asked for only if needed, doesn't fit into a file."""
-    if FORMATS[path.suffix.lower()] == "JPEG":
-        encode(Image.new("RGB", (1, 1)), path, metadata())
 
 
 def write(

@@ -81,9 +81,8 @@ class Job:
     @property
     def batch_key(self) -> tuple[object, ...]:
         """Return what jobs must have in common to be drawn in one batch."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for own in ("prompts", "images", "init", "seed"):
-            del values[own]
+        own = ("prompts", "images", "init", "seed")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         values["clip_guidance_scale"] = self.clip_guidance_scale != 0
         # Without CLIP's guidance each prompt is a row of its own in the network.
         rows = len(self.prompts) + len(self.images) if self.script != CLIP_SAMPLE.name else 0

@@ -15,7 +15,6 @@ from .script import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS, Script
 from .values import COUNT, SIDE, Range, seed, text
 
 DEFAULT_GUIDE = "ViT-B/16"  # guides models that have no CLIP of their own
-STDIN = "-"
 CARD = object()  # the default is the one on the model's card
 # The sections. The first two have the fields of a `Job`.
 PICTURE, GUIDANCE = "the picture", "guidance"

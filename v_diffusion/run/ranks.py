@@ -6,14 +6,10 @@ through the same batches in the same order, and each draws its own. They meet on
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from ..shell.errors import UserError
 
-T = TypeVar("T")
 LOOK = 0.2  # seconds between two looks at the others
 
 
@@ -30,37 +26,17 @@ class Rank:
         """Tell if this rank reports what concerns all."""
         return self.number == 0
 
-    def share(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches that this rank draws."""
-        return islice(batches, self.number, None, self.of)
-
-    def count(self, orders: Sequence[int], size: int) -> int | None:
-        """Return the number of pictures in its share of batches of a size, None if it is unknown.
-
-        Args:
-            orders: the number of pictures of each order.
-        """
-        if self.of == 1:
-            return sum(orders)
-        if len(orders) > 1:  # they may not share batches
-            return None
-        whole, rest = divmod(orders[0], size)
-        own = len(range(self.number, whole, self.of))
-        return own * size + rest * (whole % self.of == self.number)
-
 
 def take_threads() -> None:
     """Give this process as many threads as it would have alone. To be called before PyTorch is
     imported.
 
     `torchrun` gives each of several processes one thread by default. But rounding depends on the
-    number of threads: pictures would differ by a grey level here and there. So that the threads of
-    all processes don't keep each other from working, they then don't spin while they wait.
+    number of threads: pictures would differ by a grey level here and there.
     """
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        if os.environ.get("OMP_NUM_THREADS") == "1":
-            del os.environ["OMP_NUM_THREADS"]
-        os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if several and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]
 
 
 def this_rank() -> Rank:
@@ -83,24 +59,19 @@ def this_rank() -> Rank:
 def wait_for_all(rank: Rank, failed: bool) -> bool:
     """Wait until all ranks are done, and tell if this one or another has failed.
 
-    `torchrun` would end all ranks when one ends with a failure. They meet in the launcher's store;
-    without a launcher nobody waits.
+    `torchrun` would end all ranks when one ends with a failure. They meet in its store; without it
+    nobody waits.
     """
-    address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "")
-    if rank.of == 1 or not address or not port.isdecimal():
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return failed
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-    hosts = rank.number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store = TCPStore(address, int(port), rank.of, is_master=hosts, wait_for_workers=False)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, rank.of, is_master=False, wait_for_workers=False)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     meeting = PrefixStore(f"v-diffusion/{attempt}", store)
     meeting.add("failed", int(failed))
     meeting.add("here", 1)
     while meeting.add("here", 0) < rank.of:  # the store's own wait would ignore Ctrl-C
         time.sleep(LOOK)
-    others = meeting.add("failed", 0)
-    meeting.add("seen", 1)
-    while hosts and meeting.add("seen", 0) < rank.of:  # the store ends with its host
-        time.sleep(LOOK)
-    return bool(others > 0)
+    return bool(meeting.add("failed", 0) > 0)

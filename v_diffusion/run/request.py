@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..images.names import all_identities, check_sides
+from ..images.names import all_identities
 from ..job.job import Job
 from ..job.values import LAST_SEED
 from ..shell.errors import RunError, UserError
@@ -28,7 +28,7 @@ class Order:
         hints: warnings about it.
 
     Raises:
-        UserError: there are no such seeds, or the format can't hold pictures so large.
+        UserError: there are no such seeds.
     """
 
     job: Job
@@ -38,7 +38,6 @@ class Order:
     hints: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        check_sides(self.output, self.job.size)
         if self.job.seed + self.n - 1 > LAST_SEED:
             raise UserError(f"--seed: the last image's would exceed {LAST_SEED}; use a smaller one")
 

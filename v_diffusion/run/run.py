@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,6 @@ class Run:
         if left:
             self.studio.check(order.job)
             self.studio.files(order.job)
-            if self.output.metadata:
-                output.check_room(left[-1].path, partial(self.record, left[-1]))
         if self.output.resume:
             left = [task for task in left if not output.is_done(task.path, self.record(task))]
         return {task.index for task in tasks} - {task.index for task in left}
@@ -216,10 +214,11 @@ class Run:
         if grid is not None:
             output.prepare([grid])
         orders, lines, size = self.request.orders, self.request.lines, self.execution.batch_size
-        batches = self.rank.share(in_batches(self.tasks(), size))
+        # This rank's share.
+        batches = islice(in_batches(self.tasks(), size), self.rank.number, None, self.rank.of)
         n = None
-        if not lines:
-            n = self.rank.count([order.n for order in orders if isinstance(order, Order)], size)
+        if not lines and self.rank.of == 1:
+            n = sum(order.n for order in orders if isinstance(order, Order))
         with closing(Progress(n, self.rank.reports)) as progress:
             while part := list(islice(batches, 1 if lines else max(1, PART // size))):
                 self.draw_part(part, progress)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .console import one_line, printable
 from .paths import local
-from .reading import PIPE_LIMIT as LIMIT
-from .reading import read_file, too_long
+from .reading import STREAM_LIMIT, read_file, too_long
 
+TIMEOUTS = (10.0, 30.0)  # seconds: for a connection, and for the next bytes
+PATIENCE = 120.0  # seconds for a whole file
 CHUNK = 1 << 16
 PASSING = {408, 425, 429}  # statuses that may pass, as everything from 500 on
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -46,17 +47,6 @@ class Unreachable(AddressError):
     """No connection to an address comes about."""
 
 
-class Patience(NamedTuple):
-    """Time-outs in seconds: for a connection, for the next bytes, and for the whole file."""
-
-    connect: float = 10.0
-    read: float = 30.0
-    total: float = 120.0
-
-
-PATIENCE = Patience()
-
-
 def without_secrets(address: str) -> str:
     """Return an address without user name, password and fragment, and without what looks like a
     key or a token in its query. A path stays as it is.
@@ -74,9 +64,7 @@ def scrubbed(text: str) -> str:
 
 
 @contextmanager
-def answer(
-    url: str, patience: Patience = PATIENCE, headers: Mapping[str, str] | None = None
-) -> Iterator[Any]:
+def answer(url: str, headers: Mapping[str, str] | None = None) -> Iterator[Any]:
     """Give what an address answers, before its body is read.
 
     Raises:
@@ -90,11 +78,10 @@ def answer(
             response.close()  # requests would read its body, however long it is
 
     headers = {"Accept-Encoding": "identity", **(headers or {})}
-    timeout = (patience.connect, patience.read)
     hooks = {"response": drop_redirect}
     try:
         with requests.get(
-            url, stream=True, timeout=timeout, headers=headers, hooks=hooks
+            url, stream=True, timeout=TIMEOUTS, headers=headers, hooks=hooks
         ) as response:
             yield response
     except ValueError:
@@ -136,13 +123,8 @@ def chunks(response: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def fetch(url_or_path: str | Path, patience: Patience = PATIENCE, limit: int = LIMIT) -> bytes:
-    """Return the content of a local file, or what an HTTP or HTTPS address answers.
-
-    Args:
-        url_or_path: what to read; of a local file a path or a file:// address.
-        patience: how long an address may take.
-        limit: how many bytes an address may send.
+def fetch(url_or_path: str | Path) -> bytes:
+    """Return the content of a file at a path or a file:// address, or at an HTTP or HTTPS address.
 
     Raises:
         AddressError: the address can't be read. Its text begins with the address.
@@ -153,18 +135,18 @@ def fetch(url_or_path: str | Path, patience: Patience = PATIENCE, limit: int = L
     if not scheme or scheme[1].lower() == "file":
         return read_file(local(url_or_path))
     content = bytearray()
-    end = time.monotonic() + patience.total
+    end = time.monotonic() + PATIENCE
     try:
         if scheme[1].lower() not in ("http", "https"):
             raise AddressError("only http, https and file addresses can be opened")
-        with answer(url, patience) as response:
+        with answer(url) as response:
             check_status(response)
             for chunk in chunks(response):
                 content += chunk
-                if len(content) > limit:
-                    raise AddressError(str(too_long(limit).strerror))
+                if len(content) > STREAM_LIMIT:
+                    raise AddressError(str(too_long(STREAM_LIMIT).strerror))
                 if time.monotonic() > end:
-                    raise AddressError(f"it has not come within {patience.total:g} s", again=True)
+                    raise AddressError(f"it has not come within {PATIENCE:g} s", again=True)
     except AddressError as error:
         remedy = "try again later" if error.again else "save it and name the file"
         text = f"{printable(without_secrets(url))}: {error}; check the address, or {remedy}"

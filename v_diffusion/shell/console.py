@@ -37,11 +37,6 @@ def log_to_stderr() -> None:
         log.setLevel(logging.INFO)
 
 
-def set_quiet(quiet: bool) -> None:
-    """Leave out progress, but not warnings, or show both."""
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
 def is_quiet() -> bool:
     """Return whether somebody has silenced progress."""
     return log.level > logging.INFO
@@ -134,7 +129,6 @@ def open_streams() -> None:
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
             os.set_inheritable(null, True)
-        # A stdin that is None tells its reader that there is none.
         if number and getattr(sys, name) is None:
             stream = open(number, "w", errors="backslashreplace", closefd=False)
             setattr(sys, name, stream)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -36,21 +37,18 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
         environment[SPINS] = str(ROUNDS)
 
 
-def keep_freed_memory() -> bool:
-    """Makes glibc keep what is freed for the next tensor; from then on, for the whole process.
+def keep_freed_memory() -> None:
+    """Make glibc keep what is freed for the next tensor; from then on, for the whole process.
 
     It would give each large tensor's memory back at once, and the kernel fault in and clear every
     page of the next: a third of the time of a guided step of CC12M_1. What is kept is lost to other
     programs, and where sizes differ it doesn't all fit again: the peak grows by about a tenth.
-
-    Returns:
-        Whether it did; other C libraries have no such thing.
+    Other C libraries have no such thing.
     """
-    try:
+    with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:

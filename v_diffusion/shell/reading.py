@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 FILE_LIMIT = 2**30  # bytes, of an ordinary file
-PIPE_LIMIT = 64 * 2**20
+STREAM_LIMIT = 2**26  # of what comes through a pipe or from an address
 
 
 def too_long(limit: int) -> OSError:
@@ -14,11 +14,8 @@ def too_long(limit: int) -> OSError:
     return OSError(errno.EFBIG, f"it is longer than {limit / 2**20:g} MiB")
 
 
-def read_file(path: str | Path, limit: int = FILE_LIMIT, pipe_limit: int = PIPE_LIMIT) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """Return the content of an ordinary file or a pipe, such as a shell's `<(...)` names.
-
-    Args:
-        limit, pipe_limit: how many bytes there may be.
 
     Raises:
         OSError: it can't be opened or read, or is too long, a folder or a device.
@@ -27,8 +24,7 @@ def read_file(path: str | Path, limit: int = FILE_LIMIT, pipe_limit: int = PIPE_
     status = os.stat(path)  # before it is opened, which devices may notice
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         raise OSError(errno.ENOTSUP, "it is a device, not a file")
-    if stat.S_ISFIFO(status.st_mode):
-        limit = pipe_limit
+    limit = STREAM_LIMIT if stat.S_ISFIFO(status.st_mode) else FILE_LIMIT
     if status.st_size <= limit:
         with open(path, "rb") as file:
             content = file.read(limit + 1)  # of some that the kernel makes up, the size is 0

@@ -5,19 +5,13 @@ import torch
 from ..shell.errors import NoDevice
 
 
-def devices() -> list[str]:
-    """Return the names of all devices, the best first."""
-    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return found + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-
-
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
     """Return the device of this name, by default the best. Raise NoDevice if there is none.
 
     Where there are several GPUs and none is named by its number, each local rank gets its own.
     """
-    found = devices()
-    gpus = [one for one in found if one.startswith("cuda")]
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    found = [*gpus, *["mps"] * torch.backends.mps.is_available(), "cpu"]  # the best first
     if gpus and name in (None, "cuda"):
         return torch.device(gpus[local_rank % len(gpus)])
     known = {*found, "cpu:0", *(one.split(":")[0] for one in found)}

@@ -158,10 +158,7 @@ class Studio:
 
         Raises:
             RunError, UserError: as `draw`.
-            ValueError: they have no `batch_key` in common.
         """
-        if len({job.batch_key for job in jobs}) > 1:
-            raise ValueError("jobs of one batch must have the same model, method, steps and eta")
         job, n = jobs[0], len(jobs)
         with memory.advice(job, n, self.device, self._checkpointing):
             models = self.load(job)

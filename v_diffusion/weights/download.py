@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ..shell.addresses import PATIENCE, AddressError, Unreachable, answer, check_status, chunks
+from ..shell.addresses import AddressError, Unreachable, answer, check_status, chunks
 from ..shell.console import is_quiet, log
 
 TRIES = 4  # of an address that brings nothing new; what is new starts the count again
@@ -48,7 +48,7 @@ def attempt(url: str, partial: Path) -> None:
 
     offset = length(partial)
     headers = {"Range": f"bytes={offset}-"} if offset else {}
-    with answer(url, PATIENCE, headers) as response:
+    with answer(url, headers) as response:
         if offset and response.status_code == 416:  # there is no more than what is here
             return
         check_status(response)
