@@ -10,6 +10,7 @@ from ..shell.console import printable
 from ..shell.errors import UserError
 from ..shell.reading import read_file
 from . import output
+from .decode import to_srgb
 from .metadata import whole_image
 
 
@@ -45,8 +46,8 @@ def open_whole(path: Path) -> Image.Image:
         raise UserError(f"can't read {printable(path)}: {error.strerror or error}") from None
     except ValueError as error:
         raise UserError(f"{printable(path)}: {error}") from None
-    # Not every format has the colours that printers mix.
-    return image.convert("RGB") if image.mode == "CMYK" else image
+    # Not every format has the colours that printers mix, and a sheet has one profile.
+    return to_srgb(image) if image.mode in ("CMYK", "RGB") else image
 
 
 def write_sheet(paths: Sequence[Path], output_path: Path, nrow: int | None = None) -> None:
