@@ -18,7 +18,7 @@ from ..shell.console import one_line, printable
 # The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
 # signature. Not EPS or WMF, which Pillow has other programs draw.
 READ_FORMATS = "PNG JPEG GIF BMP PPM WEBP TIFF AVIF JPEG2000 ICO TGA".split()
-SLIVER = 8  # how many times the length that is needed may be scaled
+SLIVER = 32  # how many times the length that is needed may be scaled
 
 
 class PictureError(AddressError):
