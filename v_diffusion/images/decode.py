@@ -111,13 +111,12 @@ def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image
     """
     (width, height), (w, h) = size, picture.size
     factor = max(width / w, height / h)
-    # The ends of a sliver would take gigabytes to scale.
+    # The ends of a sliver, which would take gigabytes to scale, are left out.
     x, y = (max(0, int(have - SLIVER * need / factor)) // 2 for have, need in zip((w, h), size))
-    picture = picture.crop((x, y, w - x, h - y))
-    w, h = picture.size
-    scaled = int(factor * w), int(factor * h)
+    box = (x, y, w - x, h - y)
+    scaled = int(factor * (w - 2 * x)), int(factor * (h - 2 * y))
     left, top = (round((have - need) / 2) for have, need in zip(scaled, size))
-    whole = picture.resize(scaled, Image.Resampling.LANCZOS)
+    whole = picture.resize(scaled, Image.Resampling.LANCZOS, box)
     return whole.crop((left, top, left + width, top + height))
 
 
