@@ -11,6 +11,7 @@ from standin_weights import state_dict
 
 from CLIP import clip, guidance, tokenizer
 from CLIP.model import CLIP, build_model, half_precision
+from v_diffusion.weights.cards import CheckpointError
 from v_diffusion.weights.tensors import read
 
 TOKENS = json.loads((DATA / "tokens.json").read_text())
@@ -139,6 +140,24 @@ def test_archives_of_the_published_structures_are_mapped(tmp_path, name):
     assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
     if sys.platform == "linux":
         assert str(tmp_path / "clip.pt") in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"positional_embedding": torch.tensor(1.0)}, "tuple index out of range"),
+        ({"visual.positional_embedding": torch.zeros(0)}, "type complex"),
+        ({"visual.conv1.weight": torch.zeros(0, 3, 0, 0)}, "modulo by zero"),
+        ({"transformer.resblocks.999999999.x": torch.zeros(1)}, "Missing key"),
+        ({"transformer.resblocks.x.y": torch.zeros(1)}, "Missing key"),
+    ],
+)
+def test_another_network_is_told_in_one_line(tmp_path, clip_tiny_tensors, changes, why):
+    torch.save(clip_tiny_tensors | changes, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="not a CLIP of the ViT family ") as failure:
+        clip.load(tmp_path / "a.pth", device="cpu")
+    text = str(failure.value)
+    assert why in text and text.isprintable() and len(text) < 300 + len(str(tmp_path))
 
 
 def test_half_precision_leaves_layer_norm_in_fp32(clip_tiny_tensors):

@@ -99,8 +99,9 @@ def test_only_a_plain_state_dict_will_do(tmp_path, data, text):
         lambda: torch.eye(3).to_sparse(),
         lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
         lambda: torch.empty(3, device="meta"),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
     ],
-    ids=["sparse", "quantised", "meta"],
+    ids=["sparse", "quantised", "meta", "nested"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_tensor_without_plain_numbers(tmp_path, make):
