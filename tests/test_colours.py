@@ -8,7 +8,7 @@ import pytest
 from picture_files import LEVELS, encoded, pixels
 from PIL import Image, ImageCms
 
-from v_diffusion.images.contact_sheet import open_whole
+from v_diffusion.images.contact_sheet import open_whole, write_sheet
 from v_diffusion.images.decode import decode
 from v_diffusion.images.output import encode
 
@@ -139,6 +139,20 @@ def test_a_written_file_says_that_it_is_srgb(tmp_path, suffix, bytes_more, mode)
         assert "sRGB" in ImageCms.getProfileDescription(profile)
         assert found.info["icc_profile"][24:36] == struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
     assert np.array_equal(decode(content), found.convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["P", "I;16", "1", "L", "RGBA"])
+def test_a_sheet_shows_what_its_images_do(tmp_path, mode):
+    """A palette is each image's own, and its orientation isn't the sheet's."""
+    image = Image.new("L", (4, 2), 255)
+    image.putpixel((0, 0), 0)
+    image = image.convert("I").point(lambda x: x * 257).convert("I;16") if mode == "I;16" else image
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    (tmp_path / "a.png").write_bytes(encoded(image.convert(mode), exif=exif))
+    write_sheet([tmp_path / "a.png"], tmp_path / "b.png")
+    found = np.asarray(Image.open(tmp_path / "b.png").convert("L"))
+    assert np.argwhere(found == 0).tolist() == [[1, 3]] and np.count_nonzero(found == 255) == 7
 
 
 def test_a_sheet_converts_its_images_to_its_own_profile(tmp_path):

@@ -88,6 +88,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded image in place as its metadata says, and return it."""
+    with suppress(Exception):  # broken metadata raises nearly anything
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
 def decode(content: bytes) -> Image.Image:
     """Return the upright RGB picture in a file's bytes. Of an animation it is the first frame.
 
@@ -96,9 +103,7 @@ def decode(content: bytes) -> Image.Image:
     """
     with said_in_words(), open_image(content) as image:
         image.load()
-        with suppress(Exception):  # broken metadata raises nearly anything
-            ImageOps.exif_transpose(image, in_place=True)
-        picture = to_rgb(image)
+        picture = to_rgb(upright(image))
     picture.info.clear()  # the orientation and the profile are not to be applied twice
     return picture
 
