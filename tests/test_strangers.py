@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -104,21 +105,28 @@ def test_a_file_of_weights_that_changes_between_two_batches(weights, change):
     assert str(failure.value) == CHANGED
 
 
-def test_a_file_of_weights_that_changes_while_it_is_drawn_with(tmp_path, weights, monkeypatch):
+def test_a_file_of_weights_that_changes_before_it_is_hashed(tmp_path, weights, monkeypatch, capsys):
     """No picture gets the hash of another file."""
     import clip_sample
 
-    draw = Studio.draw_batch
+    drawn = threading.Event()
+    draw, sha256 = Studio.draw_batch, store.sha256
 
-    def draw_and_change(self, *args, **options):
+    def draw_and_tell(self, *args, **options):
         pictures = draw(self, *args, **options)
-        overwrite(weights)
+        threading.Timer(0.3, drawn.set).start()
         return pictures
 
-    monkeypatch.setattr(Studio, "draw_batch", draw_and_change)
-    words = ["fox", *QUICK, "--checkpoint", "net.pth", "-n", "2"]
-    assert clip_sample.main(words) == 1
-    assert not list(tmp_path.glob("*.png"))
+    def change_and_hash(path):
+        assert drawn.wait(60)
+        overwrite(weights)
+        return sha256(path)
+
+    monkeypatch.setattr(Studio, "draw_batch", draw_and_tell)
+    monkeypatch.setattr(store, "sha256", change_and_hash)
+    files = ("--checkpoint", "net.pth", "--clip-checkpoint")
+    assert clip_sample.main([*QUICK, *files, str(store.FOLDER / "emoji_64_clip.pth")]) == 1
+    assert CHANGED in capsys.readouterr().err and not list(tmp_path.glob("*.png"))
 
 
 def test_it_ends_a_run_with_one_line(tmp_path, weights):

@@ -51,10 +51,7 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
 
 
 def order_again(path: str, changes: Mapping[str, Any]) -> Order:
-    """Return the order of a picture that was drawn before, with changes.
-
-    The files and addresses that its record names, besides published weights, are told first.
-    """
+    """Return the order of a picture drawn before, with changes, and tell which files it names."""
     from ..images import metadata  # imports Pillow
     from ..images.record import job_of
 

@@ -114,10 +114,9 @@ class Run:
         """Return the record of a picture; wait for the hashes of its weights."""
         job = task.job
         model, clip = self.studio.files(job)
-        clip_sha256 = None
-        if clip is not None:
-            checked = store.cards()[job.clip].sha256  # by `obtain`
-            clip_sha256 = self.sha256(clip).result() if job.clip_checkpoint else checked
+        clip_sha256 = store.cards()[job.clip].sha256 if clip else None  # `obtain` has checked it
+        if clip and job.clip_checkpoint:
+            clip_sha256 = self.sha256(clip).result()
         sources = Sources(self.sha256(model).result(), clip_sha256, version("torch"))
         self.studio.files(job)  # which have not changed until they were hashed
         return record(job, task.order.inputs, sources, task.index)
