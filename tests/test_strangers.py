@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from v_diffusion import Job, Studio
 from v_diffusion.images import metadata, output
+from v_diffusion.shell.console import log
 from v_diffusion.shell.errors import RunError
 from v_diffusion.weights import store
 
@@ -24,9 +26,12 @@ CHANGED = "net.pth has changed while it was in use; start again"
 
 
 @pytest.fixture
-def weights(tmp_path, monkeypatch) -> Path:
+def weights(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A file of weights, net.pth, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    return Path(shutil.copy(store.FOLDER / "emoji_64.pth", tmp_path / "net.pth"))
+    level = log.level  # which a script sets
+    yield Path(shutil.copy(store.FOLDER / "emoji_64.pth", tmp_path / "net.pth"))
+    log.setLevel(level)
 
 
 def handed_in(folder: Path, **changes: object) -> None:
