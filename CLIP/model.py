@@ -191,7 +191,7 @@ def half_precision(model: CLIP, dtype: torch.dtype = torch.float16) -> CLIP:
 def count_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:
     """Count the blocks of the transformer whose tensors' names begin with a prefix."""
     start = prefix + "resblocks."
-    return 1 + max(int(k[len(start) :].split(".")[0]) for k in state_dict if k.startswith(start))
+    return len({k[len(start) :].split(".")[0] for k in state_dict if k.startswith(start)})
 
 
 def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:

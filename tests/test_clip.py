@@ -1,4 +1,6 @@
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from PIL import Image
 from standin_weights import state_dict
 
 from CLIP import clip, guidance, tokenizer
-from CLIP.model import build_model, half_precision
+from CLIP.model import CLIP, build_model, half_precision
+from v_diffusion.weights.cards import CheckpointError
+from v_diffusion.weights.tensors import read
 
 TOKENS = json.loads((DATA / "tokens.json").read_text())
 
@@ -103,6 +107,57 @@ def test_both_kinds_of_file_give_the_same_model(golden, clip_tiny_tensors, tmp_p
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         assert not model.training
         check_towers(golden, model, "clip/tiny")
+
+
+PUBLISHED = {  # as CLIP's arguments, but for the numbers of layers and of tokens
+    "ViT-B/32": (512, 224, 32, 768, 512),
+    "ViT-B/16": (512, 224, 16, 768, 512),
+    "ViT-L/14": (768, 224, 14, 1024, 768),
+    "ViT-L/14@336px": (768, 336, 14, 1024, 768),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_archives_of_the_published_structures_are_mapped(tmp_path, name):
+    embed_dim, resolution, patch, vision_width, text_width = PUBLISHED[name]
+    made = CLIP(
+        embed_dim=embed_dim,
+        image_resolution=resolution,
+        patch=patch,
+        vision_width=vision_width,
+        vision_layers=1,
+        context_length=77,
+        vocab_size=9,
+        text_width=text_width,
+        text_layers=1,
+    )
+    expected = {key: torch.randn(x.shape).half() for key, x in made.state_dict().items()}
+    torchscript_archive(expected, tmp_path / "clip.pt")
+    model = build_model(read(tmp_path / "clip.pt"))
+    assert (model.visual.input_resolution, model.visual.output_dim) == (resolution, embed_dim)
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+    if sys.platform == "linux":
+        assert str(tmp_path / "clip.pt") in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"positional_embedding": torch.tensor(1.0)}, "tuple index out of range"),
+        ({"visual.positional_embedding": torch.zeros(0)}, "type complex"),
+        ({"visual.conv1.weight": torch.zeros(0, 3, 0, 0)}, "modulo by zero"),
+        ({"transformer.resblocks.999999999.x": torch.zeros(1)}, "Missing key"),
+        ({"transformer.resblocks.x.y": torch.zeros(1)}, "Missing key"),
+    ],
+)
+def test_another_network_is_told_in_one_line(tmp_path, clip_tiny_tensors, changes, why):
+    torch.save(clip_tiny_tensors | changes, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="not a CLIP of the ViT family ") as failure:
+        clip.load(tmp_path / "a.pth", device="cpu")
+    text = str(failure.value)
+    assert why in text and text.isprintable() and len(text) < 300 + len(str(tmp_path))
 
 
 def test_half_precision_leaves_layer_norm_in_fp32(clip_tiny_tensors):

@@ -113,7 +113,7 @@ def test_what_stdout_cannot_carry(tmp_path, monkeypatch):
     assert stream.buffer.getvalue() == b"fox\t\\U0001f98a caf\xe9\n"
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("PYTHONUTF8", "0")
-    words = ["clip_sample.py", "--list-prompts", "--model", "emoji_64"]
+    words = ["clip_sample.py", "--list-prompts", "--model", "emoji_64", "--quiet"]
     done = run_python(str(script.ROOT / words[0]), *words[1:], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "fox\t\\U0001f98a\n" in done.stdout

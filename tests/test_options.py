@@ -143,10 +143,12 @@ def test_threads_are_no_setting_of_a_picture(clip_sample, tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_list_prompts(tmp_path, name):
-    listed = json.loads((store.FOLDER / "emoji_64.json").read_text())["names"]
+    known = json.loads((store.FOLDER / "emoji_64.json").read_text())
+    listed = known["names"]
     words = ("--list-prompts", "--model", "emoji_64")
     done = script.start(*words, cwd=tmp_path, script=f"{name}.py").wait()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"emoji_64 {known['limits']}\n")
+    assert "one thing a picture" in known["limits"] and "grey image prompts" in known["limits"]
     assert [line.split("\t") for line in done.stdout.splitlines()] == list(
         map(list, listed.items())
     )

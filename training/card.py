@@ -108,6 +108,7 @@ def write(every: int = 1) -> None:
         row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way, every)
     ]
     figures += evaluate.measure_images(models, pictures, own, every * FEWER_IMAGES)
+    recognised = {row.prompts: row.nearest for row in figures}
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
         names=len(emoji),
@@ -130,6 +131,8 @@ def write(every: int = 1) -> None:
         prompts=len(data.paraphrases()),
         pictures=len(pictures),
         figures=evaluate.rows(figures),
+        same=recognised["pictures, as it is"],
+        grey=recognised["pictures, grey"],
         clip_figures=clip.show(clip.accuracies(models.clip, pictures, data.paraphrases())),
         last_seed=NEW_SEEDS - 1,
         new=", ".join(NEW),

@@ -8,12 +8,15 @@ from v_diffusion.weights import cards
 
 from . import data
 
+LIMITS = "draws one thing a picture, not two, and takes most grey image prompts for something else"
+
 
 def learned(pictures: Iterable[data.Picture]) -> Vocabulary:
     """Return the names of the emoji, and the words of all captions."""
     names = {name: entry["emoji"] for name, entry in data.entries().items()}
     captions = {caption for picture in pictures for caption in picture.captions}
-    return Vocabulary(names, frozenset(word for text in captions for word in words_of(text)))
+    words = frozenset(word for text in captions for word in words_of(text))
+    return Vocabulary(names, words, LIMITS)
 
 
 def write(vocabulary: Vocabulary) -> None:
@@ -21,7 +24,9 @@ def write(vocabulary: Vocabulary) -> None:
     named = json.dumps(dict(vocabulary.names), ensure_ascii=False, indent=1)
     words = json.dumps(" ".join(sorted(vocabulary.words)), ensure_ascii=False)
     path = cards.FOLDER / str(cards.cards()["emoji_64"].vocabulary)
-    path.write_text(f'{{"names": {named},\n"words": {words}}}\n', "utf-8")
+    limits = json.dumps(vocabulary.limits)
+    text = f'{{"names": {named},\n"limits": {limits},\n"words": {words}}}\n'
+    path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ..job.script import CLIP_SAMPLE
 from ..job.values import RANDOM
 from ..run.ranks import this_rank
 from ..run.request import Order
+from ..shell.addresses import without_secrets
 from ..shell.console import log, printable
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
@@ -45,7 +46,7 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
 
 
 def order_again(path: str, changes: Mapping[str, Any]) -> Order:
-    """Return the order of a picture that was drawn before, with changes."""
+    """Return the order of a picture drawn before, with changes, and tell which files it names."""
     from ..images import metadata  # imports Pillow
     from ..images.record import job_of
 
@@ -61,7 +62,14 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
         raise UserError(f"{name} {text}") from None
     if job.script != changes["script"]:
         raise UserError(f"{name} was made by {job.script}.py; use that script")
-    options = {name: getattr(job, name) for name in job_options(script_named(job.script))}
+    rows = job_options(script_named(job.script))
+    # Whoever made the picture chose its files and addresses: nobody is to open them unawares.
+    named = [("images", image.text) for image in job.images]
+    named += [(field, getattr(job, field)) for field in ("init", "checkpoint", "clip_checkpoint")]
+    for field, place in named:
+        if place and field not in changes and this_rank().reports:
+            log.warning(f"{name} names {rows[field].label} {printable(without_secrets(place))}")
+    options = {field: getattr(job, field) for field in rows}
     if "model" in changes:  # another model has a size and a CLIP of its own
         side = store.cards()[job.model].side
         options |= {"clip": None, "size": None if job.size == (side, side) else job.size}

@@ -34,6 +34,7 @@ def show_prompts(model: str) -> None:
         raise UserError(f"--list-prompts: {text}")
     for name, emoji in known.names.items():
         print_line(f"{name}\t{emoji}")
+    log.info(f"{model} {known.limits}")
 
 
 def request_of(options: Mapping[str, Any], script: Script) -> Request:

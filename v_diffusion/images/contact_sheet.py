@@ -10,6 +10,7 @@ from ..shell.console import printable
 from ..shell.errors import UserError
 from ..shell.reading import read_file
 from . import output
+from .decode import to_rgb, upright
 from .metadata import whole_image
 
 
@@ -38,15 +39,17 @@ def make_sheet(images: Sequence[Image.Image], nrow: int | None = None) -> Image.
 
 
 def open_whole(path: Path) -> Image.Image:
-    """Return the image in a file, or raise a UserError if it can't be read or is not whole."""
+    """Return the upright image in a file, or raise a UserError if it can't be read or is not whole.
+    It is grey, or has an alpha channel, or is RGB.
+    """
     try:
-        image = whole_image(read_file(path))
+        image = upright(whole_image(read_file(path)))
     except OSError as error:
         raise UserError(f"can't read {printable(path)}: {error.strerror or error}") from None
     except ValueError as error:
         raise UserError(f"{printable(path)}: {error}") from None
-    # Not every format has the colours that printers mix.
-    return image.convert("RGB") if image.mode == "CMYK" else image
+    # Not every format has the other modes, and a sheet has one palette and one profile.
+    return image if image.mode in ("1", "L", "LA", "RGBA") else to_rgb(image)
 
 
 def write_sheet(paths: Sequence[Path], output_path: Path, nrow: int | None = None) -> None:

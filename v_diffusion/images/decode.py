@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..shell.console import one_line, printable
 # The formats that are read: first those that Pillow has loaded anyway, last TGA, which has no
 # signature. Not EPS or WMF, which Pillow has other programs draw.
 READ_FORMATS = "PNG JPEG GIF BMP PPM WEBP TIFF AVIF JPEG2000 ICO TGA".split()
+SLIVER = 32  # how many times the length that is needed may be scaled
 
 
 class PictureError(AddressError):
@@ -44,6 +47,13 @@ def said_in_words() -> Iterator[None]:
             text = str(error) or type(error).__name__
             why = f"the image is truncated or damaged ({text}); get it again, or convert it to PNG"
             raise ValueError(why) from None
+
+
+@cache
+def srgb_profile() -> bytes:
+    """Return an ICC profile of sRGB, always the same bytes."""
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]  # the date
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -78,6 +88,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded image in place as its metadata says, and return it."""
+    with suppress(Exception):  # broken metadata raises nearly anything
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
 def decode(content: bytes) -> Image.Image:
     """Return the upright RGB picture in a file's bytes. Of an animation it is the first frame.
 
@@ -86,9 +103,7 @@ def decode(content: bytes) -> Image.Image:
     """
     with said_in_words(), open_image(content) as image:
         image.load()
-        with suppress(Exception):  # broken metadata raises nearly anything
-            ImageOps.exif_transpose(image, in_place=True)
-        picture = to_rgb(image)
+        picture = to_rgb(upright(image))
     picture.info.clear()  # the orientation and the profile are not to be applied twice
     return picture
 
@@ -101,9 +116,12 @@ def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image
     """
     (width, height), (w, h) = size, picture.size
     factor = max(width / w, height / h)
-    scaled = int(factor * w), int(factor * h)
+    # The ends of a sliver, which would take gigabytes to scale, are left out.
+    x, y = (max(0, int(have - SLIVER * need / factor)) // 2 for have, need in zip((w, h), size))
+    box = (x, y, w - x, h - y)
+    scaled = int(factor * (w - 2 * x)), int(factor * (h - 2 * y))
     left, top = (round((have - need) / 2) for have, need in zip(scaled, size))
-    whole = picture.resize(scaled, Image.Resampling.LANCZOS)
+    whole = picture.resize(scaled, Image.Resampling.LANCZOS, box)
     return whole.crop((left, top, left + width, top + height))
 
 

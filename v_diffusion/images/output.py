@@ -9,10 +9,12 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..shell.console import printable
 from ..shell.errors import RunError, UserError
 from ..shell.writing import followed, sweep, write_whole
+from .decode import srgb_profile
 from .metadata import embedding, record_in, whole_image
 from .names import FORMATS, preview_of
 from .record import difference
@@ -59,10 +61,14 @@ def prepare(paths: Iterable[Path]) -> None:
 def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> bytes:
     """Return the content of an image's file, or raise a UserError if the format can't hold it."""
     format = FORMATS[path.suffix.lower()]
-    embedded = {} if metadata is None else embedding(metadata, format)
+    options = OPTIONS[format] | ({} if metadata is None else embedding(metadata, format))
+    if format == "PNG":
+        options.setdefault("pnginfo", PngInfo()).add(b"sRGB", b"\0")
+    elif image.mode.startswith("RGB"):
+        options["icc_profile"] = srgb_profile()
     file = io.BytesIO()
     try:
-        image.save(file, format, **OPTIONS[format], **embedded)
+        image.save(file, format, **options)
     except (OSError, ValueError) as error:  # in Pillow's words
         raise UserError(f"{printable(path)}: {error}; write a .png") from None
     return file.getvalue()

@@ -112,9 +112,14 @@ class Run:
 
     def record(self, task: Task) -> dict[str, Any]:
         """Return the record of a picture; wait for the hashes of its weights."""
-        model, clip = self.studio.files(task.job)
-        hashes = self.sha256(model).result(), None if clip is None else self.sha256(clip).result()
-        return record(task.job, task.order.inputs, Sources(*hashes, version("torch")), task.index)
+        job = task.job
+        model, clip = self.studio.files(job)
+        clip_sha256 = store.cards()[job.clip].sha256 if clip else None  # `obtain` has checked it
+        if clip and job.clip_checkpoint:
+            clip_sha256 = self.sha256(clip).result()
+        sources = Sources(self.sha256(model).result(), clip_sha256, version("torch"))
+        self.studio.files(job)  # which have not changed until they were hashed
+        return record(job, task.order.inputs, sources, task.index)
 
     def is_kept(self, path: Path) -> bool:
         """Tell if a file exists and must not be overwritten."""
@@ -169,8 +174,7 @@ class Run:
         self.destinations.lock(batch, keep_first=not self.request.lines)
         self.tell_once(f"Using device: {self.studio.device}", log.info)
         if self.output.metadata:  # hashed while the first is drawn
-            for path in filter(None, self.studio.files(jobs[0])):
-                self.sha256(path)
+            self.sha256(self.studio.files(jobs[0]).model)
         every = self.output.preview
         paths = [task.path for task in batch]
         with nullcontext() if every is None else Preview(paths, every) as preview:

@@ -71,10 +71,13 @@ class Studio:
         self._loaded: dict[tuple[str, Files], Models] = {}
         self._held = 0  # bytes that the largest batch so far has asked for
         self._obtain = cache(store.obtain)
+        self._states: dict[Path, object] = {}  # of files, as they were at first
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
 
     def files(self, job: Job) -> Files:
-        """Return the files of a job's weights, fetched if need be. Raises as `draw`."""
+        """Return the files of a job's weights, fetched if need be. Raises as `draw`, also where one
+        has changed since it was asked for first: models are mapped from it.
+        """
         for option in ("checkpoint", "clip_checkpoint"):  # before anything is fetched
             path = getattr(job, option)
             if path is not None and not os.path.isfile(expand_user(path)):
@@ -82,12 +85,17 @@ class Studio:
                 raise UserError(f"--{option.replace('_', '-')}: {text}")
         try:
             model = expand_user(job.checkpoint) if job.checkpoint else self._obtain(job.model)
-            if not job.asks_clip:
-                return Files(model, None)
-            clip = job.clip_checkpoint
-            return Files(model, expand_user(clip) if clip else self._obtain(job.clip))
+            clip = None
+            if job.asks_clip:
+                own = job.clip_checkpoint
+                clip = expand_user(own) if own else self._obtain(job.clip)
         except store.CheckpointError as error:
             raise RunError(error) from None
+        for path in filter(None, (model, clip)):
+            found = store.state(path)
+            if self._states.setdefault(path, found) != found:
+                raise RunError(f"{printable(path)} has changed while it was in use; start again")
+        return Files(model, clip)
 
     def check(self, job: Job) -> None:
         """Raise UserError if a job has no step to take, which needs no weights."""

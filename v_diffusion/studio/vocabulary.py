@@ -72,10 +72,12 @@ class Vocabulary:
     Args:
         names: of the things that it has seen, each with its emoji.
         words: all that it has read, as `words_of` gives them.
+        limits: the end of a sentence that begins with the model's name.
     """
 
     names: Mapping[str, str]
     words: frozenset[str]
+    limits: str = ""
 
     @cached_property
     def _stems(self) -> frozenset[str]:
@@ -139,4 +141,4 @@ def of(model: str) -> Vocabulary | None:
     if file is None:
         return None
     found = json.loads((cards.FOLDER / file).read_text("utf-8"))
-    return Vocabulary(found["names"], frozenset(found["words"].split()))
+    return Vocabulary(found["names"], frozenset(found["words"].split()), found["limits"])

@@ -46,6 +46,14 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def state(path: Path) -> tuple[int, int, int] | None:
+    """Return a file's size, time of change and inode, None where there is none."""
+    with suppress(OSError):
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns, status.st_ino
+    return None
+
+
 def record(name: str) -> None:
     """Write the SHA-256 and the size of a shipped file, as it is on disk, into its card."""
     data = json.loads(CARDS.read_text("utf-8"))

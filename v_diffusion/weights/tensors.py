@@ -87,8 +87,9 @@ def unwrapped(data: Any) -> tuple[Any, list[str]]:
 
 
 def has_numbers(tensor: Tensor) -> bool:
-    """Tell if a tensor is an ordinary one: not sparse, quantised or on "meta"."""
-    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    """Tell if a tensor is an ordinary one: not sparse, nested, quantised or on "meta"."""
+    odd = tensor.is_nested or tensor.is_quantized or tensor.is_meta
+    return tensor.layout == torch.strided and not odd
 
 
 def plain(path: Path, data: Any) -> dict[str, Tensor]:
