@@ -12,6 +12,8 @@ from pathlib import Path
 # Before PyTorch is imported, here and in what the tests start: threads that wait in a loop keep
 # each other from working where another program takes the cores, and tests take ten times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# The numbers of the tests are those of a CPU. `python -m benchmark cuda` tries a GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest

@@ -64,6 +64,30 @@ def test_a_file_that_has_no_figures(tmp_path, name, why):
     assert done.stderr == f"python -m benchmark: {why}\n"
 
 
+@pytest.mark.slow
+def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path):
+    """With small models: the samplers' golden numbers, and whatever else is a number."""
+    out = tmp_path / "cuda.json"
+    parts = ("card", "samplers", "guided", "steps", "waits", "asked")
+    done = run_python("-m", "benchmark", "cuda", "--dry", "--out", out, *parts, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert max(found["samplers"].values()) < 1e-4 and len(found["samplers"]) == 22
+    assert found["guided at 500, fp16"]["finite"] is True
+    assert found["asked for, fp16"] == {"asked": 2, "nearest": 2}
+    assert found["waits"] == {f"ddpm, guidance {n}, here": "no" for n in (0, 500)}
+    assert {name: figures["off"] for name, figures in found["steps"].items() if "here" in name} == {
+        "step, batch 1, here": 0.0,
+        "guided step, batch 1, here": 0.0,
+    }
+
+
+def test_a_gpu_is_needed(tmp_path):
+    done = run_python("-m", "benchmark", "cuda", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "python -m benchmark cuda: no CUDA device is here; use --dry\n"
+
+
 def test_the_baseline_does_the_same_work():
     _, model_file, clip_file = weights.emoji_64()
     baseline = plain.load_model("emoji_64", model_file), plain.load_clip(clip_file)

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,14 @@ def card(bench: Bench) -> Figures:
 
 def parts(bench: Bench) -> dict[str, Callable[[], Figures]]:
     """Everything in order, each a function that yields figures by name."""
-    found: dict[str, Any] = {"card": lambda: card(bench)}
-    found["samplers"] = lambda: right.samplers(bench)
-    for precision in ("fp16", "fp32"):
-        half = precision if bench.device.type == "cuda" else "fp32"
-        found[f"emoji_64, {precision}"] = lambda p=half: right.together(bench, p)
-        found[f"asked for, {precision}"] = lambda p=half: right.asked_for(bench, p)
-        found[f"whole runs, {precision}"] = lambda p=precision: right.whole_runs(bench, p)
-    found["guided at 500, fp16"] = lambda: right.strongly_guided(bench, "fp16")
-    found["waits"] = lambda: speed.waits(bench)
-    found["kernels"] = lambda: speed.kernels(bench)
-    found["start"] = lambda: speed.starts(bench)
-    found["speed"] = lambda: speed.steps(bench)
-    found["images"] = lambda: speed.images(bench)
-    found["forwards, fp16"] = lambda: right.forwards(bench, "fp16")
-    found["compiled"] = lambda: speed.compiled(bench)
-    return found
+    found: dict[str, Callable[[], Figures]] = {"card": partial(card, bench)}
+    found["samplers"] = partial(right.samplers, bench)
+    for precision in ("fp16",) if bench.dry else ("fp16", "fp32"):
+        for name, part in right.BY_PRECISION.items():
+            found[f"{name}, {precision}"] = partial(part, bench, precision)
+    for one in (speed.steps, speed.images, speed.waits, speed.kernels, speed.starts):
+        found[one.__name__] = partial(one, bench)
+    return found | {"compiled": partial(speed.compiled, bench)}
 
 
 def shown(value: Any) -> str:

@@ -138,7 +138,7 @@ def compiled(bench: Bench) -> Figures:
 
 def images(bench: Bench) -> Figures:
     """Images per hour of cc12m_1_cfg in 50 steps of PLMS."""
-    n = 4 if bench.dry else 50
+    n = 2 if bench.dry else 50
     for size in (1,) if bench.dry else (1, 4, 16):
         jobs = [
             Job(
