@@ -218,21 +218,22 @@ def kernels(bench: Bench) -> Figures:
 
 
 def starts(bench: Bench) -> Figures:
-    """The seconds of whole commands."""
-    commands = {"a picture of emoji_64": ["--model", "emoji_64"]}
-    commands["a step of emoji_64"] = ["--model", "emoji_64", "--steps", "1"]
+    """The seconds of whole commands, and of what all of them begin with."""
+    script = ["clip_sample.py", "red apple", "--seed", "0", "--device", str(bench.device)]
+    script += ["--output", str(STATE / "out.png")]
+    step = [*script, "--steps", "1"]
+    first = f"import torch; torch.ones(9, device='{bench.device}').sum().item()"
+    commands = {"torch and a kernel": ["-c", first]}
+    commands["a step of emoji_64"] = [*step, "--model", "emoji_64"]
+    STATE.mkdir(exist_ok=True)
     if not bench.dry:
-        STATE.mkdir(exist_ok=True)
-        file, clip_file = STATE / "cc12m_1.pth", STATE / "clip_vit_b_16.pth"
-        torch.save(bench.state_dict("cc12m_1"), file)
-        torch.save(bench.state_dict("clip_vit_b_16"), clip_file)
-        own = ["--checkpoint", str(file), "--clip-checkpoint", str(clip_file), "--no-metadata"]
-        commands["a step of cc12m_1"] = [*own, "--steps", "1"]
-    else:
-        commands.pop("a picture of emoji_64")
-    for name, options in commands.items():
-        command = [sys.executable, "clip_sample.py", "red apple", "--seed", "0", *options]
-        device = ["--device", str(bench.device), "--output", str(STATE / "out.png")]
+        commands["a picture of emoji_64"] = [*script, "--model", "emoji_64"]
+        own = []
+        for option, name in (("checkpoint", "cc12m_1"), ("clip-checkpoint", "clip_vit_b_16")):
+            torch.save(bench.state_dict(name), STATE / f"{name}.pth")
+            own += [f"--{option}", str(STATE / f"{name}.pth")]
+        commands["a step of cc12m_1"] = [*step, *own, "--no-metadata"]
+    for name, command in commands.items():
         begun = time.perf_counter()
-        subprocess.run([*command, *device], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
         yield name, time.perf_counter() - begun
