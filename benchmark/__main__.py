@@ -27,16 +27,15 @@ PARTS = ("start", "step", "batches", "memory", "company")
 
 def machine() -> speed.Numbers:
     """What the figures depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
+    from v_diffusion.__main__ import processor
+    from v_diffusion.compute import kernels
+
     return {
-        "cpu": cpu,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
+        "kernels": kernels.obstacle() or "run",
         "versions": {"python": platform.python_version()} | {x: version(x) for x in PACKAGES},
     }
 

@@ -44,7 +44,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 def show_machine(of: dict[str, Any], threads: int | None) -> Iterator[str]:
     versions = ", ".join(f"{name} {number}" for name, number in of["versions"].items())
     yield f"{of['cpu']}, {of['cores']} cores, {of['memory'] / 1e9:.0f} GB; {of['system']}"
-    yield f"{versions}; {threads or 'default'} threads"
+    kernels = of.get("kernels", "unknown")  # of an older file
+    yield f"{versions}; {threads or 'default'} threads; compiled kernels: {kernels}"
     yield ""
 
 

@@ -22,7 +22,7 @@ def test_the_short_form(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(results.read_text())
     assert list(found) == ["machine", "start", "step", "batches", "memory", "company"]
-    assert found["machine"]["versions"]["torch"]
+    assert found["machine"]["versions"]["torch"] and found["machine"]["kernels"]
     assert all(found["start"][kind][0]["begun"]["seconds"] > 0 for kind in ("plain", "ours"))
     assert list(found["step"]["guided"]) == ["plain", "ours", "checkpointing"]
     assert list(found["batches"][0]["guided"]) == ["1", "2"]

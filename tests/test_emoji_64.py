@@ -122,11 +122,38 @@ def test_without_words_it_goes_by_what_is_likely(models, pictures):
     torch.testing.assert_close(sketches, wanted, atol=1e-2, rtol=1e-2)
 
 
-def test_beside_words_no_words_are_the_mean_of_all(models):
-    """As classifier-free guidance has them."""
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_zero_condition_beside_another_draws_what_it_draws_alone(models, is_plain):
     model = models.model
-    assert "things" in model.conditions(torch.zeros(2, 256))
-    assert "things" not in model.conditions(torch.cat([torch.zeros(1, 256), torch.ones(1, 256)]))
+    embeds = torch.cat([torch.zeros(1, 256), clip.embed_texts(models.clip, ["fox"])])
+    x, t = torch.randn(2, 3, 64, 64), torch.tensor([0.4, 0.4])
+
+    def v(rows: slice) -> torch.Tensor:
+        given = {"clip_embed": embeds[rows]} if is_plain else model.conditions(embeds[rows])
+        assert ("things" in given) == (not is_plain and rows.start != 1)
+        return model(x[rows], t[rows], **given)
+
+    alone = torch.cat([v(slice(0, 1)), v(slice(1, 2))])
+    torch.testing.assert_close(v(slice(0, 2)), alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_without_words_beside_one_of_words(models):
+    embeds = torch.cat([torch.zeros(1, 256), clip.embed_texts(models.clip, ["fox"])])
+    jobs = [Job(model="emoji_64", seed=seed, steps=5) for seed in range(2)]
+    both = sample(jobs, models, Targets(embeds), CPU)
+    for i in range(2):
+        (alone,) = sample(jobs[i : i + 1], models, Targets(embeds[i : i + 1]), CPU)
+        torch.testing.assert_close(both[i], alone, atol=1e-3, rtol=1e-3)
+
+
+def test_guidance_leads_away_from_the_mean_of_all_things(models, monkeypatch):
+    given = []
+    monkeypatch.setattr(models.model, "forward", lambda x, t, **rest: given.append(rest) or x)
+    embeds = torch.stack([torch.zeros(1, 256), torch.ones(1, 256)])
+    job = Job(["fox"], model="emoji_64", script="cfg_sample", method="ddim", steps=1)
+    sample([job], models, Targets(embeds, torch.tensor([[-2.0], [3.0]])), CPU)
+    sample([job], models, Targets(embeds[:1], torch.tensor([[1.0]])), CPU)
+    assert ["things" in rest for rest in given] == [False, True]
 
 
 def test_an_emoji_is_a_prompt_and_colours_are_known(models, pictures):

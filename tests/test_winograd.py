@@ -16,6 +16,7 @@ from torch import nn
 from diffusion.models.blocks import ConvBlock, PlainConvBlock, Style
 from v_diffusion.compute import block, kernels, pointwise, winograd
 from v_diffusion.compute.convolution import Convolution
+from v_diffusion.version import __version__
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
 ROOT = Path(__file__).parent.parent
@@ -147,6 +148,40 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_not_to_compile(tmp_path
     (tmp_path / "file").write_text("")
     found = start(AVAILABLE, XDG_CACHE_HOME=str(tmp_path / "file"))
     assert found == ("True\n", "")
+
+
+def test_a_damaged_file_of_compiled_code_is_made_anew(tmp_path):
+    code = "from v_diffusion.compute.kernels import normalisation"
+    assert start(code, XDG_CACHE_HOME=str(tmp_path)) == ("", "")
+    files = sorted(tmp_path.rglob("*.nbc"))
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    assert start(code, XDG_CACHE_HOME=str(tmp_path)) == ("", "")
+    assert all(file.stat().st_size > 100 for file in files)
+
+
+def test_a_bug_report_says_what_there_is():
+    code = "from v_diffusion.__main__ import main; main()"
+    out, error = start(code, NUMBA_DISABLE_JIT="1", V_DIFFUSION_CHECKPOINTS="/weights")
+    assert not error
+    versions, system, device, kernels, folders = out.splitlines()
+    assert versions.startswith(f"v-diffusion {__version__}, Python 3.")
+    assert f", torch {torch.__version__}, " in versions and f"{os.cpu_count()} cores" in system
+    assert device.endswith(" threads")
+    assert kernels == "compiled kernels: off, because NUMBA_DISABLE_JIT is set"
+    assert folders == f"program: {ROOT / 'v_diffusion'}, weights: /weights"
+
+
+def test_compiled_code_is_kept_by_the_processors_vectors():
+    """Of a home that several machines share, each finds its own."""
+    code = """
+import llvmlite.binding as llvm
+llvm.get_host_cpu_features = lambda: {feature: True for feature in [%r]}
+from v_diffusion.compute.kernels import compiler
+print(compiler.FOLDER.rpartition("/")[2].partition("-")[2].partition("-")[0])"""
+    for feature, lanes in (("sse", "4"), ("avx", "8"), ("avx512f", "16")):
+        assert start(code % feature, XDG_CACHE_HOME="/nowhere") == (f"{lanes}\n", "")
 
 
 def test_a_second_openmp_runtime_is_left_alone(tmp_path):

@@ -118,12 +118,11 @@ class Emoji64Model(nn.Module):
         """Return the arguments of `forward` that are the same at every time.
 
         Args:
-            clip_embed: [B, 256], of any length; zeros for no prompt.
+            clip_embed: [B, 256], of any length; zeros for no prompt. Classifier-free guidance
+                leaves `things` out: away from the most likely thing it would go too far.
         """
         found = {"clip_embed": clip_embed, "sketch": self.sketch(unit_scale(clip_embed))}
-        # Next to prompts, in classifier-free guidance, no prompt is the mean of all things, as in
-        # training: guidance away from the most likely thing would go too far.
-        if not clip_embed.is_meta and not clip_embed.any():
+        if not clip_embed.is_meta and not clip_embed.any(1).all():
             things = self.sketch(unit_scale(self.known.embeds))
             found["things"] = things.expand(len(clip_embed), *things.shape)
         return found
@@ -141,24 +140,25 @@ class Emoji64Model(nn.Module):
         Args:
             input: [B, 3, H, W], H and W multiples of 8.
             t: [B], 0 (the picture) to 1 (noise).
-            clip_embed: [B, 256], of any length; zeros for no prompt.
+            clip_embed: [B, 256], of any length; zeros for the mean of all things, as in training.
             sketch: [B, 3, 32, 32], of `conditions`; by default computed here.
             things: [B, N, 3, 32, 32], of `conditions`, the same in each row: the sketches of all
-                things if there is no prompt at all.
+                things. Where there is no prompt, the likely ones take the place of the mean.
 
         Returns:
             v, [B, 3, H, W].
         """
         if sketch is None:
-            conditions = self.conditions(clip_embed)
-            sketch, things = conditions["sketch"], conditions.get("things")
+            sketch = self.sketch(unit_scale(clip_embed))
         h, w = input.shape[2:]
         angle = t[:, None, None, None] * (math.pi / 2)
         alpha, sigma = angle.cos(), angle.sin()
         sketch = sketch.to(input.dtype)
         if things is not None:
-            spread = self.sketch.spread
-            clip_embed, sketch = self.known(things[0], spread, input, alpha, sigma)
+            likely, drawn = self.known(things[0], self.sketch.spread, input, alpha, sigma)
+            prompted = clip_embed.any(1)
+            clip_embed = torch.where(prompted[:, None], clip_embed, likely)
+            sketch = torch.where(prompted[:, None, None, None], sketch, drawn)
         clip_embed = unit_scale(clip_embed)
         half = F.interpolate(sketch, (h // 2, w // 2), mode="bilinear", align_corners=False)
         full = F.interpolate(sketch, (h, w), mode="bilinear", align_corners=False)

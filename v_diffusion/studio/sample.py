@@ -84,6 +84,8 @@ def sample(
     if targets.embeds is not None:
         extra_args = conditions(targets.embeds)
         if targets.weights is not None:
+            if len(targets.weights) > 1:
+                extra_args.pop("things", None)  # of no prompt, beside prompts
             model_fn = make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
         elif job.clip_guidance_scale and models.clip is not None:
             scales = [one.clip_guidance_scale for one in jobs]

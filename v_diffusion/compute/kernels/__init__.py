@@ -15,15 +15,24 @@ TYPES = (Tensor, nn.Parameter)
 
 
 @lru_cache(1)
-def available() -> bool:
-    """Return whether numba compiles here, and PyTorch's OpenMP runtime takes work from us."""
+def obstacle() -> str | None:
+    """Return why the kernels can't be compiled or run in PyTorch's threads; None if they can."""
     try:
         from numba import config
 
         from . import threads
-    except Exception:  # of a broken installation numba's import raises nearly anything
-        return False
-    return not config.DISABLE_JIT and threads.runtime() is not None
+    except Exception as error:  # of a broken installation numba's import raises nearly anything
+        return f"off, because numba can't be imported ({type(error).__name__}: {error})"
+    if config.DISABLE_JIT:
+        return "off, because NUMBA_DISABLE_JIT is set"
+    if threads.runtime() is None:
+        return "off, because PyTorch's OpenMP runtime was not found"
+    return None
+
+
+def available() -> bool:
+    """Return whether the kernels run here."""
+    return obstacle() is None
 
 
 def round_up(number: int, to: int) -> int:

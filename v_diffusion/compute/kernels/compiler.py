@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -46,9 +47,12 @@ def kept(decorator: Callable[..., Any], signature: Any, function: Callable[..., 
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = FOLDER  # numba knows no other way to say it
     try:
-        return decorator(signature, cache=True)(function)
-    except (RuntimeError, OSError):  # there is no such folder to write to
-        return decorator(signature)(function)
+        for _ in range(2):
+            try:
+                return decorator(signature, cache=True)(function)
+            except Exception:  # a damaged file raises nearly anything
+                shutil.rmtree(FOLDER, ignore_errors=True)
+        return decorator(signature)(function)  # there is no such folder to write to
     finally:
         numba.config.CACHE_DIR = before
 
