@@ -1,6 +1,8 @@
 """Cutouts of pictures for CLIP, and guidance by their distance from a target."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -130,5 +132,22 @@ def make_cond_fn(
             losses = spherical_dist_loss(embeds, target[None])
             grads += torch.autograd.grad((losses * shares).sum(), part)
         return -torch.autograd.grad(cutouts, x, torch.cat(grads))[0]
+
+    return cond_fn
+
+
+def sum_cond_fns(
+    cond_fns: Sequence[Callable[..., Tensor]], times: int = 1
+) -> Callable[..., Tensor]:
+    """Make the cond_fn that is the sum of several of `make_cond_fn`, each called so many times.
+
+    Their gradients to pred are summed one after the other, so that the graph of one at a time is in
+    memory, and go through the model together.
+    """
+
+    def cond_fn(x: Tensor, t: Tensor, pred: Tensor, **_: Tensor) -> Tensor:
+        leaf = pred.detach().requires_grad_()
+        grads = (one(leaf, t, leaf) for one in cond_fns for _ in range(times))
+        return torch.autograd.grad(pred, x, reduce(add, grads))[0]
 
     return cond_fn

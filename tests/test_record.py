@@ -41,6 +41,7 @@ def test_record():
         "clip_guidance_scale": 500.0,
         "cutn": 16,
         "cut_pow": 1.0,
+        "cut_batches": 1,
         "init": None,
         "starting_timestep": None,
         "max_timestep": None,
@@ -181,7 +182,15 @@ def test_what_makes_no_difference():
         "index": 0,
     }
     assert difference(json.loads(json.dumps(RECORD)), moved) is None
-    later = ("script", "cutn", "cut_pow", "init", "starting_timestep", "max_timestep")
+    later = (
+        "script",
+        "cutn",
+        "cut_pow",
+        "cut_batches",
+        "init",
+        "starting_timestep",
+        "max_timestep",
+    )
     old = {name: value for name, value in RECORD.items() if name not in later}
     assert difference(old, RECORD) is None
 

@@ -37,6 +37,7 @@ ADDED_LATER = {
     "script": CLIP_SAMPLE.name,
     "cutn": 16,
     "cut_pow": 1.0,
+    "cut_batches": 1,
     "init": None,
     "starting_timestep": None,
     "max_timestep": None,
@@ -46,7 +47,7 @@ ADDED_LATER = {
 # elsewhere. Index, command and the models' names add nothing to seed, settings and hashes.
 DECISIVE = (
     "script model_sha256 clip_sha256 sampler seed steps eta clip_guidance_scale cutn cut_pow "
-    "starting_timestep max_timestep width height version"
+    "cut_batches starting_timestep max_timestep width height version"
 ).split()
 
 
@@ -91,6 +92,7 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "clip_guidance_scale": job.clip_guidance_scale,
         "cutn": job.cutn,
         "cut_pow": job.cut_pow,
+        "cut_batches": job.cut_batches or 1,  # as of records without it
         "init": init and {"image": without_secrets(init.path), "sha256": init.sha256},
         "starting_timestep": job.starting_timestep,
         "max_timestep": job.max_timestep,

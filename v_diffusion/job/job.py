@@ -56,6 +56,7 @@ class Job:
     clip_guidance_scale: float = DEFAULT
     cutn: int = DEFAULT
     cut_pow: float = DEFAULT
+    cut_batches: int = DEFAULT
     init: str | None = None
     starting_timestep: float = DEFAULT
     max_timestep: float = DEFAULT

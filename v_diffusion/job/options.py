@@ -138,6 +138,11 @@ TABLE = (
         "the power of the cutouts' sizes: above 1 for smaller cutouts, below 1 for larger ones",
         Range(0, 1000), 1.0, scripts=(CLIP_SAMPLE,),
     ),
+    Option(
+        "cut_batches", ("--cut-batches",), GUIDANCE,
+        "the number of times that CLIP sees --cutn cutouts in each step, one after the other: more "
+        "cutouts in the same memory", Range(1, 2**16, True), 1, scripts=(CLIP_SAMPLE,),
+    ),
     Option("n", ("-n",), RUN, "the number of images", COUNT, 1, scripts=WITH_SEED),
     Option(
         "output", ("--output", "-o"), RUN,

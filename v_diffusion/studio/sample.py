@@ -44,6 +44,22 @@ def times(job: Job, model: Any) -> Tensor:
     return steps
 
 
+def guide_of(
+    jobs: Sequence[Job],
+    models: Models,
+    targets: Targets,
+    streams: list[torch.Generator],
+    at_once: int | None,
+) -> Callable[..., Tensor]:
+    """Return the cond_fn by which CLIP guides jobs of one `batch_key`."""
+    assert targets.embeds is not None
+    job = jobs[0]
+    scales = [one.clip_guidance_scale / job.cut_batches for one in jobs]
+    cutouts = cutouts_of(job, models.clip)
+    cond_fn = guidance.make_cond_fn(models.clip, targets.embeds, scales, streams, cutouts, at_once)
+    return guidance.sum_cond_fns([cond_fn], job.cut_batches)
+
+
 def sample(
     jobs: Sequence[Job],
     models: Models,
@@ -88,11 +104,7 @@ def sample(
                 extra_args.pop("things", None)  # of no prompt, beside prompts
             model_fn = make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
         elif job.clip_guidance_scale and models.clip is not None:
-            scales = [one.clip_guidance_scale for one in jobs]
-            cutouts = cutouts_of(job, models.clip)
-            cond_fn = guidance.make_cond_fn(
-                models.clip, targets.embeds, scales, streams, cutouts, cutouts_at_once
-            )
+            cond_fn = guide_of(jobs, models, targets, streams, cutouts_at_once)
     if job.script == CFG_MODIFY_IMAGE.name:
         # To the noise that the pictures come from without words, and back with words.
         assert targets.embeds is not None and targets.inits is not None
