@@ -49,7 +49,7 @@ class Configuration:
             )
             if kind != COMPILED:
                 models = for_drawing(models, device, kind == CHECKPOINTING)
-            self.model, self.clip = models
+            self.model, self.clip = models.model, models.clip
         self.called: Callable[..., Tensor] = self.model
         self.shape = self.model.shape if size is None else (3, *size[::-1])
         if kind == COMPILED:

@@ -174,7 +174,7 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
         ("clip_sample", ["a", "--size", "4", "64"], "which emoji_64 needs; use 8"),
         ("clip_sample", ["a", "--size", "x", "64"], "argument --size: 'x' is not a whole number"),
         ("clip_sample", ["a", "--cutn", "0"], "argument --cutn: '0' is not a whole number from 1"),
-        ("clip_sample", ["a", "--clip", "ViT-B/32"], "--clip: emoji_64 takes embeddings of emoji_"),
+        ("clip_sample", ["--clip", "ViT-B/32", "a"], "argument --clip: 'a' is not available; use"),
         ("clip_sample", ["a", "--init", "none.png"], "init image none.png: there is no such file"),
         ("clip_sample", ["a", "--init", INIT, "-st", "0.01"], "--starting-timestep: no step"),
         ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms always ha"),
@@ -201,8 +201,8 @@ def test_mistakes(run, tmp_path, name, args, message):
         ({"model": "cc12m_1"}, "no prompt: give at least one text, or an image with --images"),
         ({"prompts": "a", "model": "yfcc_1", "size": (500, 512)}, "use 384 or 512"),
         ({"prompts": "a", "model": "yfcc_1", "size": 512}, "--size: 512 is not a width and a heig"),
-        ({"prompts": "a", "clip": "RN50"}, "--clip: 'RN50' is not available in clip_sample.py"),
-        ({"prompts": "a", "model": "yfcc_1", "clip": "RN50"}, "--clip: 'RN50' is not available i"),
+        ({"prompts": "a", "clip": "RN50"}, "--clip: 'RN50' is not available; use one of ViT-B/16"),
+        ({"prompts": "a", "model": "yfcc_1", "clip": "RN50"}, "--clip: 'RN50' is not available; u"),
         ({"prompts": "a", "script": "cfg_sample", "model": "cc12m_1"}, "--model: 'cc12m_1' is not"),
         ({"prompts": "a", "script": "cfg_sample", "cutn": 2}, "--cutn is an option of clip_sample"),
         ({"script": "paint"}, "script: 'paint' is not a script; use one of clip_sample, cfg_sampl"),
@@ -228,7 +228,7 @@ def test_the_names_that_scripts_import():
 
 def test_what_is_left_unsaid():
     job = Job("a", model="danbooru_128")
-    assert (job.clip, job.size, job.steps, job.method) == ("ViT-B/16", (128, 128), 1000, "ddpm")
+    assert (job.clip, job.size, job.method) == ((("ViT-B/16", 1.0),), (128, 128), "ddpm")
     assert (job.clip_guidance_scale, job.cutn, job.cut_pow) == (500, 16, 1)
     assert Job(model="danbooru_128").clip_guidance_scale == 0
     job = Job("a", script="cfg_sample")

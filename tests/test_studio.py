@@ -50,9 +50,9 @@ def test_a_text_is_encoded_once_and_an_image_for_each_seed(studio):
     models, asked = studio.load(Job("fox", **QUICK)), []
 
     def target(job: Job) -> torch.Tensor:
-        def encode_text(text: str) -> torch.Tensor:
+        def encode_text(clip, text: str) -> torch.Tensor:
             asked.append(text)
-            return studio._encode_text(models.clip, "emoji_64", text)
+            return studio._encode_text(clip, text)
 
         return make_targets([job], inputs(job), models, encode_text, studio.device).embeds
 

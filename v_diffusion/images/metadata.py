@@ -75,9 +75,11 @@ def infotext(record: Mapping[str, Any]) -> str:
     for name in ("starting_timestep", "max_timestep"):
         if record[name] is not None:
             values[name.replace("_", " ").capitalize()] = number(record[name])
-    for i, image in enumerate(record["images"], 1):
-        values[f"Image {i}"] = weighted(image["image"], image["weight"])
-        values[f"Image {i} hash"] = image["sha256"][:SHORT_HASH]
+    for kind, key in (("images", "image"), ("guides", "clip")):
+        for i, one in enumerate(record[kind], 1):
+            name = f"{kind.capitalize()[:-1]} {i}"
+            values[name] = weighted(one[key], one["weight"])
+            values[f"{name} hash"] = one["sha256"][:SHORT_HASH]
     values["Version"] = f"{record['program']} {record['version']}"
     lines.append(", ".join(f"{name}: {quote(value)}" for name, value in values.items() if value))
     # A path or a prompt from the shell can hold bytes that are no text.

@@ -41,6 +41,7 @@ ADDED_LATER = {
     "init": None,
     "starting_timestep": None,
     "max_timestep": None,
+    "guides": [],
 }
 # Fields that decide a picture, beside the prompts. Another version of this program may draw another
 # one. PyTorch's version and the device only round differently, and runs are resumed to go on
@@ -53,13 +54,14 @@ DECISIVE = (
 
 class Sources(NamedTuple):
     """Facts about a picture that its job doesn't have: hashes of weights, None where CLIP wasn't
-    used, and versions.
+    used, and versions; and a hash for each of the job's `guides`.
     """
 
     model_sha256: str
     clip_sha256: str | None
     torch_version: str
     version: str = __version__
+    guides_sha256: tuple[str, ...] = ()
 
 
 def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
     """
     width, height = job.size
     init = inputs.init
+    files = len(job.clip_checkpoint)
     return {
         "program": PROGRAM,
         "version": sources.version,
@@ -81,9 +84,13 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "model": job.model,
         "model_sha256": sources.model_sha256,
         "checkpoint": job.checkpoint,
-        "clip": job.clip if job.asks_clip else None,
+        "clip": job.own_clip if job.asks_clip else None,
         "clip_sha256": sources.clip_sha256,
-        "clip_checkpoint": job.clip_checkpoint,
+        "clip_checkpoint": job.clip_checkpoint[0] if files == 1 else job.clip_checkpoint or None,
+        "guides": [
+            {"clip": name, "weight": weight, "sha256": sha256}
+            for (name, weight), sha256 in zip(job.guides, sources.guides_sha256)
+        ],
         "sampler": SAMPLERS[job.method],
         "seed": job.seed,
         "index": index,
@@ -123,6 +130,8 @@ def job_of(record: Mapping[str, Any]) -> Job:
             flag = f"--{name.replace('_', '-')}"
             options[name] = words[words.index(flag) + 1] if flag in words else None
     init = record["init"]
+    if record["guides"]:
+        options["clip"] = [Prompt(one["clip"], one["weight"]) for one in record["guides"]]
     options |= {
         "prompts": [Prompt(one["text"], one["weight"]) for one in record["prompts"]],
         "images": [Prompt(one["image"], one["weight"]) for one in record["images"]],
@@ -138,10 +147,14 @@ def settings(record: Mapping[str, Any]) -> dict[str, Any]:
     record = {**ADDED_LATER, **record}
     prompts = [Prompt(one["text"], float(one["weight"])) for one in record["prompts"]]
     # By hash, not path: the same picture may have moved.
-    images = [Prompt(one["sha256"], float(one["weight"])) for one in record["images"]]
+    images, guides = (
+        [Prompt(one["sha256"], float(one["weight"])) for one in record[name]]
+        for name in ("images", "guides")
+    )
     return {
         "list of prompts": list(map(write_prompt, prompts)),
         "list of image prompts": list(map(write_prompt, images)),
+        "list of CLIPs": list(map(write_prompt, guides)),
         "init image": record["init"] and record["init"]["sha256"],
         **{name.replace("_", " "): record[name] for name in DECISIVE},
     }

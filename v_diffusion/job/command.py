@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def command_of(job: Job) -> str:
     """Return the line that draws this picture. Secrets in addresses are left out of it."""
     script, card = SCRIPTS[job.script], cards()[job.model]
-    usual = {"size": (card.side, card.side), "clip": card.clip or DEFAULT_GUIDE}
+    own = Prompt(card.clip or DEFAULT_GUIDE, 1.0)
+    usual = {"size": (card.side, card.side), "clip": (own,)}
     line = [f"./{job.script}.py"]
     behind: list[str] = []
     for name, row in job_options(script).items():
@@ -26,13 +27,13 @@ def command_of(job: Job) -> str:
         default = usual.get(name, None if row.default is CARD else row.default)
         if name == "prompts" or value in (None, default, ()):
             continue
-        if name == "images":
+        if name in ("images", "clip"):
             public = [Prompt(without_secrets(path), weight) for path, weight in value]
-            line += ["--images", *(write_prompt(one, script.prompt_weight) for one in public)]
+            line += [row.label, *(write_prompt(one, script.prompt_weight) for one in public)]
         elif not row.flags:  # the picture to modify, before the prompts
             behind.append(without_secrets(value))
         else:
-            values = value if name == "size" else [without_secrets(str(value))]
-            line += [row.label, *map(str, values)]
+            values = value if isinstance(value, tuple) else [value]
+            line += [row.label, *(without_secrets(str(one)) for one in values)]
     texts = [write_prompt(prompt, script.prompt_weight) for prompt in job.prompts]
     return shlex.join([*line, *(["--"] if behind or texts else []), *behind, *texts])

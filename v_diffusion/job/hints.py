@@ -29,7 +29,7 @@ def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
         )
     if given.get("images") == [] and not job.images:
         yield "warning: --images: no image follows"
-    for name in ("cutn", "cut_pow", "cut_batches"):
+    for name in ("clip", "cutn", "cut_pow", "cut_batches"):
         row = job_options(CLIP_SAMPLE)[name]
         if not job.clip_guidance_scale and given.get(name) not in (None, row.default):
             yield (

@@ -17,7 +17,7 @@ from ..weights.cards import Card, cards
 from .options import DEFAULT_GUIDE, Option, job_options, not_available
 from .prompt import Prompt
 from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
-from .values import RANDOM
+from .values import PROMPTS_FIRST, RANDOM
 
 DEFAULT: Any = None  # that of the script or of the model's card
 LARGEST = 3.4e38  # a bound of what fp32 can hold
@@ -37,6 +37,8 @@ class Job:
     Args:
         prompts, images: one or several texts, or paths and addresses, each with its weight after a
             colon unless that is the script's default. They are kept as tuples of `Prompt`.
+        clip: one or several names, each with its weight after a colon unless that is 1, kept alike.
+        clip_checkpoint: one or several paths, for the CLIPs in their order.
         size: width and height in pixels.
         script: the name of one of `script.SCRIPTS`.
 
@@ -48,8 +50,8 @@ class Job:
     images: Sequence[Any] = ()
     model: str = DEFAULT
     checkpoint: str | None = None
-    clip_checkpoint: str | None = None
-    clip: str = DEFAULT
+    clip_checkpoint: Sequence[str] = ()
+    clip: Sequence[Any] = DEFAULT
     method: str = DEFAULT
     steps: int = DEFAULT
     eta: float = DEFAULT
@@ -73,6 +75,16 @@ class Job:
         other = copy.copy(self)
         object.__setattr__(other, "seed", seed)
         return other
+
+    @property
+    def own_clip(self) -> str:
+        """The CLIP whose embedding the model takes. If it takes none, the first one that guides."""
+        return cards()[self.model].clip or self.clip[0].text
+
+    @property
+    def guides(self) -> tuple[Prompt, ...]:
+        """The CLIPs that guide, with their weights; none where that is `own_clip` alone."""
+        return () if self.clip == (Prompt(self.own_clip, 1.0),) else tuple(self.clip)
 
     @property
     def asks_clip(self) -> bool:
@@ -118,10 +130,8 @@ def validated(job: Job) -> dict[str, Any]:
     card = cards()[checked(rows["model"], job.model or script.defaults["model"], script)]
     values = {field.name: getattr(job, field.name) for field in fields(job)}
     values["model"] = card.name
-    if values["clip"] == card.clip:  # as in a picture's record
-        values["clip"] = None
     for name, value in values.items():
-        if value is not None and name not in (*rows, "script"):
+        if value not in (None, ()) and name not in (*rows, "script"):
             raise JobError(not_available(name, script))
         if name in ("prompts", "images"):
             values[name] = prompts_of(name, value, script)
@@ -134,11 +144,8 @@ def validated(job: Job) -> dict[str, Any]:
             default = script.defaults.get(name, row.default)
             in_table = isinstance(default, (int, float))
             values[name] = default if in_table else card.sampling.get(name)
-    if card.clip and values["clip"]:
-        text = f"{card.name} takes embeddings of {card.clip} only; leave --clip out"
-        raise JobError(f"--clip: {text}")
-    values["clip"] = card.clip or values["clip"] or DEFAULT_GUIDE
     values["clip_guidance_scale"] = guidance_of(values, script, card)
+    values["clip"], values["clip_checkpoint"] = clips_of(values, card)
     values["seed"] = values["seed"] or 0
     if values["seed"] == RANDOM:
         raise JobError("--seed: a job needs a number; only a command line draws seeds")
@@ -153,11 +160,13 @@ def validated(job: Job) -> dict[str, Any]:
 
 def checked(row: Option, value: Any, script: Script) -> Any:
     """Return the value of an option. Raises JobError if it is wrong."""
-    if row.name == "size" and not (isinstance(value, (list, tuple)) and len(value) == 2):
+    single = isinstance(value, Prompt) or not isinstance(value, (list, tuple))
+    if row.name == "size" and (single or len(value) != 2):
         raise JobError(f"--size: {value!r} is not a width and a height")
     try:
         kind = row.type or str
-        found = tuple(map(kind, value)) if row.name == "size" else kind(value)
+        several = row.extra.get("nargs") in (2, "+")
+        found = tuple(map(kind, [value] if single else value)) if several else kind(value)
     except argparse.ArgumentTypeError as error:
         raise JobError(f"{row.label}: {error}") from None
     if row.choices is not None and found not in (known := row.choices(script)):
@@ -211,6 +220,24 @@ def size_of(size: tuple[int, int] | None, card: Card) -> tuple[int, int]:
                 f"use {' or '.join(near)}"
             )
     return size or (card.side, card.side)
+
+
+def clips_of(values: Mapping[str, Any], card: Card) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+    """Return the CLIPs that guide, with their weights, and the files that are given for them.
+    Without guidance they are those of the model's own CLIP.
+    """
+    own = Prompt(card.clip or DEFAULT_GUIDE, 1.0)
+    clips, files = values["clip"] or (own,), values["clip_checkpoint"] or ()
+    if len(files) > len(clips):
+        several = f"{len(files)} files for {len(clips)} CLIP{'s' * (len(clips) > 1)}"
+        text = f"{several}; name as many with --clip, and {PROMPTS_FIRST}"
+        raise JobError(f"--clip-checkpoint: {text}")
+    if abs(sum(weight for _, weight in clips)) < 1e-3:
+        raise JobError("--clip: the weights sum to 0; change one of them")
+    if values["clip_guidance_scale"]:
+        return clips, files
+    place = [*(name for name, _ in clips), own.text].index(own.text)
+    return (own,), files[place : place + 1]
 
 
 def guidance_of(values: Mapping[str, Any], script: Script, card: Card) -> float:

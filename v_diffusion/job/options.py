@@ -6,13 +6,15 @@ from it.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..weights.cards import cards
+from .prompt import Prompt, parse_prompt
 from .script import CFG_MODIFY_IMAGE, CFG_SAMPLE, CLIP_SAMPLE, SCRIPTS, Script
-from .values import COUNT, SIDE, Range, seed, text
+from .values import COUNT, PROMPTS_FIRST, SIDE, Range, seed, text
 
 DEFAULT_GUIDE = "ViT-B/16"  # guides models that have no CLIP of their own
 CARD = object()  # the default is the one on the model's card
@@ -21,10 +23,18 @@ PICTURE, GUIDANCE = "the picture", "guidance"
 RUN, EXECUTION, MESSAGES = "the run", "how to draw", "messages"
 
 
-def guides(script: Script) -> list[str]:
-    """Return the names of the CLIPs that are not made for one model alone."""
-    known = cards()
-    return [name for name, card in known.items() if card.kind == "clip" and not card.shipped]
+def guides() -> list[str]:
+    """Return the names of the CLIPs."""
+    return [name for name, card in cards().items() if card.kind == "clip"]
+
+
+def guide(value: Any) -> Prompt:
+    """An argparse type: a CLIP's name, and its weight after a colon."""
+    found = value if isinstance(value, Prompt) else parse_prompt(text(value))
+    if found.text not in guides():
+        why = f"is not available; use one of {', '.join(guides())}; {PROMPTS_FIRST}"
+        raise argparse.ArgumentTypeError(f"{found.text!r} {why}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class Option:
 
 
 FLAG = {"action": "store_true"}
+SEVERAL = {"nargs": "+", "action": "extend"}
 WITH_SEED = (CLIP_SAMPLE, CFG_SAMPLE)
 UNIT = Range(0, 1)
 
@@ -86,12 +97,15 @@ TABLE = (
         default="the published or shipped file", extra={"metavar": "FILE"},
     ),
     Option(
-        "clip", ("--clip",), PICTURE, "the CLIP that guides a model which takes no embedding", text,
-        default=DEFAULT_GUIDE, scripts=(CLIP_SAMPLE,), choices=guides, extra={"metavar": "CLIP"},
+        "clip", ("--clip",), PICTURE,
+        f"the CLIPs that guide, each with its weight after a colon, of {', '.join(guides())}",
+        guide, default=f"the model's own, else {DEFAULT_GUIDE}", scripts=(CLIP_SAMPLE,),
+        extra=SEVERAL | {"metavar": "CLIP"},
     ),
     Option(
-        "clip_checkpoint", ("--clip-checkpoint",), PICTURE, "the file of CLIP's weights", text,
-        default="the file of the model's own CLIP", extra={"metavar": "FILE"},
+        "clip_checkpoint", ("--clip-checkpoint",), PICTURE,
+        "the file of CLIP's weights, or of those of each --clip in order", text,
+        default="the published or shipped files", extra=SEVERAL | {"metavar": "FILE"},
     ),
     Option(
         "method", ("--method",), PICTURE, "the sampler", text,
@@ -159,7 +173,7 @@ TABLE = (
     Option(
         "again", ("--again",), RUN,
         "draw these images again from their metadata, with the changes that other options make",
-        extra={"nargs": "+", "action": "extend", "metavar": "IMAGE"},
+        extra=SEVERAL | {"metavar": "IMAGE"},
     ),
     Option(
         "resume", ("--resume",), RUN,

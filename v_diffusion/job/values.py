@@ -10,6 +10,7 @@ from typing import Any
 
 LAST_SEED = 2**64 - 1
 RANDOM = "random"
+PROMPTS_FIRST = "put prompts before the options, or after --"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..images.output import WriteFailed
 from ..images.record import Sources, record
 from ..shell.console import listed, log, print_line, printable
 from ..shell.errors import NoDevice, RunError, UserError
+from ..shell.paths import expand_user
 from ..shell.program import clean_up_on_interrupt
 from ..weights import store
 from .destinations import Destinations
@@ -113,11 +114,18 @@ class Run:
     def record(self, task: Task) -> dict[str, Any]:
         """Return the record of a picture; wait for the hashes of its weights."""
         job = task.job
-        model, clip = self.studio.files(job)
-        clip_sha256 = store.cards()[job.clip].sha256 if clip else None  # `obtain` has checked it
-        if clip and job.clip_checkpoint:
-            clip_sha256 = self.sha256(clip).result()
-        sources = Sources(self.sha256(model).result(), clip_sha256, version("torch"))
+        model, clip, guides = self.studio.files(job)
+        given = set(map(expand_user, job.clip_checkpoint))
+        names = [job.own_clip, *(name for name, _ in job.guides)]
+        clips = tuple(
+            # `obtain` has checked the others.
+            self.sha256(path).result() if path in given else store.cards()[name].sha256
+            for name, path in zip(names, (clip, *guides) if clip else ())
+        )
+        own = clips[0] if clips else None
+        sources = Sources(
+            self.sha256(model).result(), own, version("torch"), guides_sha256=clips[1:]
+        )
         self.studio.files(job)  # which have not changed until they were hashed
         return record(job, task.order.inputs, sources, task.index)
 

@@ -62,7 +62,8 @@ def needed(job: Job, n: int, checkpointing: bool = False, cfg_batch: int | None 
     if job.clip_guidance_scale:
         picture = card.memory["picture" if checkpointing else "guided"]
         cutouts = min(job.cutn, FEW_CUTOUTS) if checkpointing else job.cutn
-        return int(n * (picture * scale + cutouts * cards[job.clip].memory["cutout"])) + own
+        largest = max(cards[one.text].memory["cutout"] for one in job.clip)
+        return int(n * (picture * scale + cutouts * largest)) + own
     rows = n
     if job.script != CLIP_SAMPLE.name:
         rows *= 1 + len(job.prompts) + len(job.images)

@@ -20,10 +20,18 @@ from ..weights import store, tensors
 
 
 class Models(NamedTuple):
-    """A diffusion model and its CLIP, None where no job asks it anything."""
+    """A diffusion model, its CLIP, None where no job asks it anything, and the CLIPs that guide in
+    the place of that one, if there are any.
+    """
 
     model: Any
     clip: Any
+    guides: tuple[Any, ...] = ()
+
+    @property
+    def clips(self) -> list[Any]:
+        """All CLIPs, each once."""
+        return list(dict.fromkeys(filter(None, (self.clip, *self.guides))))
 
 
 def load_model(
@@ -59,9 +67,9 @@ def load_clip(path: Path, device: torch.device, dtype: torch.dtype | None = None
 
 def replace(models: Models, make: Callable[[Any], Any]) -> None:
     """Put what `make` makes of them in the place of the functions that a step calls."""
-    for owner, name in ((models.model, "forward"), (models.clip, "encode_image")):
-        if owner is not None:
-            setattr(owner, name, make(getattr(owner, name)))
+    clips = ((one, "encode_image") for one in models.clips)
+    for owner, name in ((models.model, "forward"), *clips):
+        setattr(owner, name, make(getattr(owner, name)))
 
 
 def in_own_dtype(fn: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
@@ -86,15 +94,15 @@ def for_drawing(
         compile: compile models on CUDA, at their first call of each shape. On a CPU our
             convolutions are faster than those that the compiler would put in their place.
     """
-    model, clip_model = models
     if compile and device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
     if device.type == "cpu":
-        twin = None if clip_model is None else accelerate(clip_model)
-        return Models(accelerate(model, checkpointing), twin)
-    drawing = Models(checkpointed(model) if checkpointing else model, clip_model)
+        twins = {one: accelerate(one) for one in models.clips}
+        guides = tuple(twins[one] for one in models.guides)
+        return Models(accelerate(models.model, checkpointing), twins.get(models.clip), guides)
+    drawing = models._replace(model=checkpointed(models.model)) if checkpointing else models
     if device.type == "cuda":
-        dtype = next(model.parameters()).dtype
+        dtype = next(drawing.model.parameters()).dtype
         if dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # fp32 with 10 bits of mantissa, not 23
         for name in ("forward", "conditions"):

@@ -51,13 +51,20 @@ def guide_of(
     streams: list[torch.Generator],
     at_once: int | None,
 ) -> Callable[..., Tensor]:
-    """Return the cond_fn by which CLIP guides jobs of one `batch_key`."""
+    """Return the cond_fn by which CLIP, or several CLIPs, guide jobs of one `batch_key`.
+
+    The weights of several are divided by the absolute value of their sum, like those of prompts.
+    """
     assert targets.embeds is not None
     job = jobs[0]
-    scales = [one.clip_guidance_scale / job.cut_batches for one in jobs]
-    cutouts = cutouts_of(job, models.clip)
-    cond_fn = guidance.make_cond_fn(models.clip, targets.embeds, scales, streams, cutouts, at_once)
-    return guidance.sum_cond_fns([cond_fn], job.cut_batches)
+    clips, embeds = models.guides or (models.clip,), targets.guides or (targets.embeds,)
+    parts = abs(sum(weight for _, weight in job.clip)) * job.cut_batches
+    cond_fns = []
+    for clip, target, (_, weight) in zip(clips, embeds, job.clip):
+        scales = [one.clip_guidance_scale * weight / parts for one in jobs]
+        cutouts = cutouts_of(job, clip)
+        cond_fns.append(guidance.make_cond_fn(clip, target, scales, streams, cutouts, at_once))
+    return guidance.sum_cond_fns(cond_fns, job.cut_batches)
 
 
 def sample(

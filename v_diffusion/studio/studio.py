@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +36,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Files(NamedTuple):
-    """The files of a diffusion model and of its CLIP, None where CLIP isn't needed."""
+    """The files of a diffusion model, of its CLIP, None where CLIP isn't needed, and of those that
+    guide in the place of that one.
+    """
 
     model: Path
     clip: Path | None
+    guides: tuple[Path, ...] = ()
 
 
 class Studio:
@@ -72,30 +76,36 @@ class Studio:
         self._held = 0  # bytes that the largest batch so far has asked for
         self._obtain = cache(store.obtain)
         self._states: dict[Path, object] = {}  # of files, as they were at first
-        self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
+        self._read = lru_cache(TEXTS)(self._read_new_text)
+        self._encode_text = lru_cache(TEXTS)(partial(prompts.encode_text, device=self.device))
 
     def files(self, job: Job) -> Files:
         """Return the files of a job's weights, fetched if need be. Raises as `draw`, also where one
         has changed since it was asked for first: models are mapped from it.
         """
-        for option in ("checkpoint", "clip_checkpoint"):  # before anything is fetched
-            path = getattr(job, option)
-            if path is not None and not os.path.isfile(expand_user(path)):
-                text = f"{printable(path)} is not a file; give the path of the weights"
-                raise UserError(f"--{option.replace('_', '-')}: {text}")
+        own = () if job.checkpoint is None else (job.checkpoint,)
+        for option, paths in (("checkpoint", own), ("clip-checkpoint", job.clip_checkpoint)):
+            for given in paths:  # before anything is fetched
+                if not os.path.isfile(expand_user(given)):
+                    text = f"{printable(given)} is not a file; give the path of the weights"
+                    raise UserError(f"--{option}: {text}")
         try:
             model = expand_user(job.checkpoint) if job.checkpoint else self._obtain(job.model)
-            clip = None
+            clip: Path | None = None
+            clips: tuple[Path, ...] = ()
             if job.asks_clip:
-                own = job.clip_checkpoint
-                clip = expand_user(own) if own else self._obtain(job.clip)
+                names = [name for name, _ in job.clip]
+                pairs = zip_longest(names, map(expand_user, job.clip_checkpoint))
+                clips = tuple(path or self._obtain(name) for name, path in pairs)
+                first = dict(zip(reversed(names), reversed(clips)))  # of those of one name
+                clip = first.get(job.own_clip) or self._obtain(job.own_clip)
         except store.CheckpointError as error:
             raise RunError(error) from None
-        for path in filter(None, (model, clip)):
+        for path in filter(None, (model, clip, *clips)):
             found = store.state(path)
             if self._states.setdefault(path, found) != found:
                 raise RunError(f"{printable(path)} has changed while it was in use; start again")
-        return Files(model, clip)
+        return Files(model, clip, clips if job.guides else ())
 
     def check(self, job: Job) -> None:
         """Raise UserError if a job has no step to take, which needs no weights."""
@@ -108,21 +118,21 @@ class Studio:
         if key not in self._loaded:
             try:
                 model = load_model(job.model, files.model, self.device, self._dtype)
-                clip = (
-                    None if files.clip is None else load_clip(files.clip, self.device, self._dtype)
-                )
+                paths = dict.fromkeys(filter(None, (files.clip, *files.guides)))
+                clips = {path: load_clip(path, self.device, self._dtype) for path in paths}
             except store.CheckpointError as error:
                 if not (job.checkpoint or job.clip_checkpoint):
                     raise RunError(error) from None
                 remedy = "" if ";" in str(error) else "; give another file"
                 raise UserError(f"{error}{remedy}") from None
-            self._loaded[key] = for_drawing(
-                Models(model, clip), self.device, self._checkpointing, self._compile
-            )
+            guides = tuple(clips[path] for path in files.guides)
+            models = Models(model, files.clip and clips[files.clip], guides)
+            how = self._checkpointing, self._compile
+            self._loaded[key] = for_drawing(models, self.device, *how)
         return self._loaded[key]
 
-    def _encode_new_text(self, clip: CLIP, model: str | None, text: str) -> Tensor:
-        """Return a text's embedding, [1, D], and warn about words that the model, if it is known,
+    def _read_new_text(self, clip: CLIP, model: str | None, text: str) -> str:
+        """Return a text as CLIPs read it, and warn about words that the model, if it is known,
         hasn't learned and about what is cut off.
         """
         if model is not None and (known := vocabulary.of(model)) is not None:
@@ -132,7 +142,7 @@ class Studio:
         if (kept := clip_module.kept_text(text)) is not None:
             end = f'"...{kept[-40:]}"'
             log.warning(f"warning: a prompt exceeds CLIP's 77 tokens and is cut after {end}")
-        return prompts.encode_text(clip, text, self.device)
+        return text
 
     def draw(self, job: Job) -> Image:
         """Return the picture of a job.
@@ -175,8 +185,11 @@ class Studio:
                 memory.check_batch(job, n, need, self.device, self._held)
                 self._held = max(self._held, need)
             # Weights of the user's may know other words.
-            own = job.checkpoint is not None or job.clip_checkpoint is not None
-            encode_text = partial(self._encode_text, models.clip, None if own else job.model)
+            known = None if job.checkpoint or job.clip_checkpoint else job.model
+
+            def encode_text(clip: CLIP, text: str) -> Tensor:
+                return self._encode_text(clip, self._read(models.clip, known, text))
+
             drawn = sample(
                 jobs,
                 models,

@@ -18,7 +18,7 @@ from ..job.job import Job
 from ..job.script import CLIP_SAMPLE
 from .models import Models
 
-EncodeText = Callable[[str], Tensor]  # a text to its embedding [1, D]
+EncodeText = Callable[[CLIP, str], Tensor]  # a text to its embedding [1, D]
 
 
 class Targets(NamedTuple):
@@ -30,11 +30,13 @@ class Targets(NamedTuple):
             a model without an embedding and without prompts.
         weights: of the latter, [K, B].
         inits: the pictures to start from, [B, 3, H, W] in -1 to 1.
+        guides: the embeddings that each picture is to have for each of `Models.guides`, [B, D].
     """
 
     embeds: Tensor | None
     weights: Tensor | None = None
     inits: Tensor | None = None
+    guides: tuple[Tensor, ...] = ()
 
 
 def cutouts_of(job: Job, clip: CLIP) -> guidance.MakeCutouts:
@@ -48,7 +50,7 @@ def target_of(job: Job, inputs: Inputs, clip: CLIP, encode_text: EncodeText) -> 
     The cutouts of its image prompts come from a stream of their own, seeded with the job's seed, so
     that a picture doesn't depend on the run that it is made in.
     """
-    encoded = [(encode_text(text), weight) for text, weight in job.prompts]
+    encoded = [(encode_text(clip, text), weight) for text, weight in job.prompts]
     if inputs.images:
         (stream,) = noise.streams([job.seed])
         cutouts, side = cutouts_of(job, clip), min(job.size)
@@ -65,7 +67,7 @@ def conditions_of(
     [K, D], and their weights, [K], which sum to 1.
     """
     rows = [torch.zeros(1, models.model.embed_dim, device=device)]
-    rows += [encode_text(prompt.text) for prompt in job.prompts]
+    rows += [encode_text(models.clip, prompt.text) for prompt in job.prompts]
     for image in inputs.images:
         side = models.clip.visual.input_resolution
         square = resize_and_center_crop(image.picture, (side, side))
@@ -93,8 +95,12 @@ def make_targets(
         embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))
         return Targets(embeds, weights, inits)
     if models.clip is not None:
-        targets = [target_of(*pair, models.clip, encode_text) for pair in pairs]
-        return Targets(torch.cat(targets), inits=inits)
+        targets = {
+            clip: torch.cat([target_of(*pair, clip, encode_text) for pair in pairs])
+            for clip in models.clips
+        }
+        guides = tuple(targets[clip] for clip in models.guides)
+        return Targets(targets[models.clip], inits=inits, guides=guides)
     dim = getattr(models.model, "embed_dim", None)
     none = None if dim is None else torch.zeros(len(jobs), dim, device=device)
     return Targets(none, inits=inits)

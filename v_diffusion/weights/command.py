@@ -34,9 +34,7 @@ def build_parser(prog: str | None) -> Parser:
 
 def option(card: Card) -> str:
     """Return the option that takes the card's name."""
-    if card.kind == "diffusion":
-        return "--model"
-    return "" if card.shipped else "--clip"  # that one comes with its model
+    return "--model" if card.kind == "diffusion" else "--clip"
 
 
 def show_list() -> None:
