@@ -16,6 +16,7 @@ from v_diffusion.images.inputs import Inputs
 from v_diffusion.images.metadata import infotext
 from v_diffusion.images.record import difference, job_of, record
 from v_diffusion.job.command import command_of
+from v_diffusion.job.hints import hints
 from v_diffusion.job.job import JobError
 from v_diffusion.job.prompt import Prompt
 from v_diffusion.studio.memory import needed
@@ -202,3 +203,10 @@ def test_a_run_by_several(clip_sample, tmp_path, other):
     done = clip_sample("--jobs", "jobs", *OPTIONS, "-bs", "2", "-o", "line_{i}.png")
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(levels(Image.open(tmp_path / "line_1.png")), pictures[0])
+
+
+def test_a_clip_that_has_no_effect_is_told():
+    job = Job("a", model="emoji_64", clip=["ViT-B/16"], clip_guidance_scale=0)
+    (hint,) = hints(job, {"clip": ["ViT-B/16"]})
+    assert hint.startswith("warning: --clip has no effect without CLIP's guidance; give")
+    assert list(hints(job, {"clip": job.clip})) == []

@@ -29,6 +29,7 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     rows = {row.name: row for row in TABLE}
     n = checked(rows["n"], given.pop("n", 1), script)
     output = checked(rows["output"], given.pop("output", script.defaults["output"]), script)
+    film = checked(rows["film"], given.pop("film"), script) if "film" in given else None
     for name in given:
         if name not in Job.__dataclass_fields__:
             text = f"{name!r} is not an option of a job; use {', '.join(line_keys(script))}"
@@ -39,7 +40,7 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
             raise UserError("--seed: several processes would draw different seeds; give a number")
         given["seed"] = secrets.randbelow(DRAWN_SEEDS)
     job = Job(**given)
-    order = Order(job, n, output, line, tuple(hints(job, options)))
+    order = Order(job, n, output, line, tuple(hints(job, options)), film)
     if drawn:
         log.warning(f"{line}: seed: {job.seed}" if line else f"seed: {job.seed}")
     return order

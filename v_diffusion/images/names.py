@@ -11,13 +11,16 @@ from string import Formatter
 from urllib.parse import unquote
 
 from ..job.job import Job
+from ..job.values import PROMPTS_FIRST
 from ..shell.addresses import without_secrets
 from ..shell.console import printable
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FILM_FORMATS = {".png": "PNG", ".webp": "WEBP", ".gif": "GIF"}
 PREVIEW = ".preview.png"  # appended to an image's name
+FILM = ".film.png"  # the same
 # Formats of a whole number that give no two numbers one text, nor one that fills the memory.
 NUMBER = r"[+ ]?#?0?\d{0,2}[bdoxX]?"
 SPECS = {"i": NUMBER, "seed": NUMBER, "prompt": ""}
@@ -29,7 +32,7 @@ def bad_pattern(pattern: str, why: str, option: str = "--output") -> UserError:
     return UserError(f"{option}: {printable(pattern)}: {why}")
 
 
-def check_pattern(pattern: str, n: int) -> None:
+def check_pattern(pattern: str, n: int, option: str = "--output") -> None:
     """Check the fields of a pattern for n images, before any of them has a name.
 
     Raises:
@@ -40,31 +43,33 @@ def check_pattern(pattern: str, n: int) -> None:
         fields = list(Formatter().parse(pattern))
     except ValueError:
         why = "unmatched brace; write {{ or }} for a literal one"
-        raise bad_pattern(pattern, why) from None
+        raise bad_pattern(pattern, why, option) from None
     for _, name, spec, conversion in fields:
         if name is None:  # text without a field
             continue
         if name not in SPECS:
             why = f"there is no field {{{name}}}; use {{i}}, {{seed}} or {{prompt}}"
-            raise bad_pattern(pattern, why)
+            raise bad_pattern(pattern, why, option)
         if conversion or not re.fullmatch(SPECS[name], spec or "", re.ASCII):
             why = f"{{{name}}} can't have this format; write {{{name}}}"
-            raise bad_pattern(pattern, why + f" or {{{name}:05}}" * bool(SPECS[name]))
+            why += f" or {{{name}:05}}" * bool(SPECS[name])
+            raise bad_pattern(pattern, why, option)
     # Normalised, since the field of "{i}/../x.png" tells nothing apart.
     names = {name for _, name, _, _ in Formatter().parse(os.path.normpath(pattern))}
     if n > 1 and names.isdisjoint(("i", "seed")):
         why = f"all {n} images would have this name; put {{i}} or {{seed}} in it"
-        raise bad_pattern(pattern, why)
+        raise bad_pattern(pattern, why, option)
 
 
-def path_of(pattern: str, *, i: int, seed: int, prompt: str) -> Path:
-    """Return where one image goes, by its number in the run, its own seed and its `label`.
+def path_of(pattern: str, option: str = "--output", *, i: int, seed: int, prompt: str) -> Path:
+    """Return where one image or its film goes, by the image's number in the run, its own seed and
+    its `label`.
 
     Raises:
         UserError: no image can have the name.
     """
     name = pattern.format(i=i, seed=seed, prompt=prompt)
-    check_name(pattern, name)
+    check_name(pattern, name, option)
     return expand_user(name)
 
 
@@ -79,17 +84,19 @@ class Names:
         self._numbers: dict[str, int] = {}  # of the earlier orders' images, by real path
         self._latest: Iterable[tuple[str, int]] = ()
 
-    def add(self, pattern: str, *, n: int, first: int, seed: int, prompt: str) -> None:
+    def add(
+        self, pattern: str, option: str = "--output", *, n: int, first: int, seed: int, prompt: str
+    ) -> None:
         """Check the names of an order's images, numbered from `first`, and remember them.
 
         Raises:
             UserError: the pattern is malformed, no image can have the name, or an image of an
                 earlier order has it. Nothing is remembered then.
         """
-        check_pattern(pattern, n)
+        check_pattern(pattern, n, option)
 
         def path(k: int) -> Path:
-            return path_of(pattern, i=first + k, seed=seed + k, prompt=prompt)
+            return path_of(pattern, option, i=first + k, seed=seed + k, prompt=prompt)
 
         self._numbers.update(self._latest)
         self._latest = ()
@@ -97,7 +104,7 @@ class Names:
             other = self._numbers.get(os.path.realpath(path(k)))
             if other is not None:
                 why = f"images {other} and {first + k} would both be {printable(path(k))}"
-                raise bad_pattern(pattern, f"{why}; put {{i}} or {{seed}} in it")
+                raise bad_pattern(pattern, f"{why}; put {{i}} or {{seed}} in it", option)
         self._latest = ((os.path.realpath(path(k)), first + k) for k in range(n))
 
 
@@ -107,9 +114,10 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
         why = "it has a character that no file name can have; remove it"
         raise bad_pattern(pattern, why, option)
     suffix = os.path.splitext(name)[1].lower()  # none of "folder.png/" and ".png"
-    if suffix not in FORMATS:
-        *others, last = FORMATS
-        prompt = "; put prompts before the options, or after --" if option == "--grid" else ""
+    formats = FILM_FORMATS if option == "--film" else FORMATS
+    if suffix not in formats:
+        *others, last = formats
+        prompt = f"; {PROMPTS_FIRST}" if option in ("--grid", "--film") else ""
         why = f"the suffix names no image format; use {', '.join(others)} or {last}"
         raise bad_pattern(pattern, why + prompt, option)
     if name.lower().endswith(PREVIEW):

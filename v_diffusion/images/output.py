@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,7 +16,7 @@ from ..shell.errors import RunError, UserError
 from ..shell.writing import followed, sweep, write_whole
 from .decode import srgb_profile
 from .metadata import embedding, record_in, whole_image
-from .names import FORMATS, preview_of
+from .names import FILM_FORMATS, FORMATS, preview_of
 from .record import difference
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -24,6 +24,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
+FILM_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 1},
+    "WEBP": {"lossless": True},
+    "GIF": {},
+}
+SHOWN, HELD = 80, 2000  # milliseconds of a film's frame, and of its last one
+ADVICE = "the images before it are whole, and --resume continues with this one"
 # The message where numbers came out that are no picture's.
 NO_PICTURE = (
     "the picture has numbers that are not finite, or enormous: a file of weights is damaged, or "
@@ -58,14 +65,8 @@ def prepare(paths: Iterable[Path]) -> None:
             raise UserError(f"--output: {why}; give another name") from None
 
 
-def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> bytes:
-    """Return the content of an image's file, or raise a UserError if the format can't hold it."""
-    format = FORMATS[path.suffix.lower()]
-    options = OPTIONS[format] | ({} if metadata is None else embedding(metadata, format))
-    if format == "PNG":
-        options.setdefault("pnginfo", PngInfo()).add(b"sRGB", b"\0")
-    elif image.mode.startswith("RGB"):
-        options["icc_profile"] = srgb_profile()
+def saved(image: Image.Image, path: Path, format: str, options: Mapping[str, Any]) -> bytes:
+    """Return the content of a file, or raise a UserError if the format can't hold the image."""
     file = io.BytesIO()
     try:
         image.save(file, format, **options)
@@ -74,11 +75,36 @@ def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -
     return file.getvalue()
 
 
+def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -> bytes:
+    """Return the content of an image's file, or raise a UserError if the format can't hold it."""
+    format = FORMATS[path.suffix.lower()]
+    options = OPTIONS[format] | ({} if metadata is None else embedding(metadata, format))
+    if format == "PNG":
+        options.setdefault("pnginfo", PngInfo()).add(b"sRGB", b"\0")
+    elif image.mode.startswith("RGB"):
+        options["icc_profile"] = srgb_profile()
+    return saved(image, path, format, options)
+
+
+def film_of(frames: Sequence[bytes], picture: Image.Image, path: Path) -> bytes:
+    """Return the content of a film's file, frames, as PNGs, and the picture at their end, or raise
+    a UserError if the format can't hold it.
+    """
+    format = FILM_FORMATS[path.suffix.lower()]
+    images = [*(Image.open(io.BytesIO(frame)) for frame in frames), picture]
+    if format == "GIF":  # by itself it would take the slowest way to 256 colours
+        images = [image.quantize(method=Image.Quantize.FASTOCTREE) for image in images]
+    first, *rest = images
+    durations = [*(SHOWN for _ in rest), HELD]
+    options = {"append_images": rest, "duration": durations, **FILM_OPTIONS[format]}
+    return saved(first, path, format, options | {"save_all": True, "loop": 0})
+
+
 def write(
     image: Image.Image,
     path: Path,
     metadata: Mapping[str, Any] | None,
-    advice: str = "the images before it are whole, and --resume continues with this one",
+    advice: str = ADVICE,
     swept: bool = False,
 ) -> None:
     """Write an image, whole or not at all.
@@ -87,14 +113,25 @@ def write(
         image: grey or RGB.
         path: its suffix is the format. A symbolic link stays, and its file is written.
         metadata: its record, or None to write none.
+        advice, swept: as in `write_content`.
+
+    Raises:
+        UserError: the format can't hold it.
+        WriteFailed: as in `write_content`.
+    """
+    write_content(encode(image, path, metadata), path, advice, swept)
+
+
+def write_content(content: bytes, path: Path, advice: str = ADVICE, swept: bool = False) -> None:
+    """Write the content of a file, whole or not at all.
+
+    Args:
         advice: added to the reason if it can't be written.
         swept: `prepare` has been there: to list a folder of very many files takes its time.
 
     Raises:
-        UserError: the format can't hold it.
         WriteFailed: the disk is full, or the folder is gone, or the like.
     """
-    content = encode(image, path, metadata)
     place = followed(path)
     try:
         if not swept:

@@ -31,7 +31,8 @@ def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
         yield "warning: --images: no image follows"
     for name in ("clip", "cutn", "cut_pow", "cut_batches"):
         row = job_options(CLIP_SAMPLE)[name]
-        if not job.clip_guidance_scale and given.get(name) not in (None, row.default):
+        usual = (None, row.default, job.clip)  # the last with --again
+        if not job.clip_guidance_scale and given.get(name) not in usual:
             yield (
                 f"warning: {row.label} has no effect without CLIP's guidance; "
                 "give prompts and a --clip-guidance-scale"

@@ -37,6 +37,11 @@ def guide(value: Any) -> Prompt:
     return found
 
 
+def film(value: Any) -> str:
+    """An argparse type: the pattern of films' names, empty or true for films beside the images."""
+    return "" if value is True else text(value)
+
+
 @dataclass(frozen=True)
 class Option:
     """A row of the table."""
@@ -194,6 +199,12 @@ TABLE = (
         extra={"nargs": "?", "const": 0, "metavar": "EVERY"},
     ),
     Option(
+        "film", ("--film",), RUN,
+        "show how each image comes out of the noise, in a film beside it whose name ends in "
+        ".film.png, or in FILE, a pattern like --output's; the suffix chooses the format: .png, "
+        ".webp or .gif", film, extra={"nargs": "?", "const": "", "metavar": "FILE"},
+    ),
+    Option(
         "grid", ("--grid",), RUN, "make a contact sheet of all images at the end (grid.png)",
         extra={"nargs": "?", "const": "grid.png", "metavar": "FILE"},
     ),
@@ -247,7 +258,7 @@ def job_options(script: Script) -> dict[str, Option]:
 def line_keys(script: Script) -> list[str]:
     """Return the keys of a job file's line."""
     numbered = ["n"] if "n" in options_of(script) else []
-    return [*job_options(script), *numbered, "output", "script"]
+    return [*job_options(script), *numbered, "output", "film", "script"]
 
 
 def not_available(name: str, script: Script) -> str:

@@ -62,19 +62,21 @@ class Destinations:
         inputs = self._sources | task.order.input_files
         if self._grid & inputs:
             return "the contact sheet would replace an input picture; give --grid another name"
-        where = identities(task.path)
-        for others, what in ((inputs, "an input picture"), (self._grid, "the contact sheet")):
-            if where & others:
-                return f"{printable(task.path)} is {what}; give another name"
+        for path in task.files:
+            where = identities(path)
+            for others, what in ((inputs, "an input picture"), (self._grid, "the contact sheet")):
+                if where & others:
+                    return f"{printable(path)} is {what}; give another name"
         return None
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Make the folders of images, or raise a UserError if a file can't be written."""
-        folders = {followed(task.path).parent: task.path for task in tasks}
+        folders = {followed(path).parent: path for task in tasks for path in task.files}
         new = folders.keys() - self._prepared
         output.prepare(folders[folder] for folder in new)
         for task in tasks:
-            check_place(task.order.output, task.path)
+            for path in task.files:
+                check_place(task.order.output, path)
         for folder in new:
             sweep_locks(folder)
         self._prepared |= new

@@ -26,6 +26,7 @@ class Order:
         output: the pattern of their paths.
         line: the line of a job file that it comes from, for messages.
         hints: warnings about it.
+        film: the pattern of the paths of their films, empty for films beside them, None for none.
 
     Raises:
         UserError: there are no such seeds.
@@ -36,6 +37,7 @@ class Order:
     output: str
     line: str | None = None
     hints: tuple[str, ...] = field(default=(), compare=False)
+    film: str | None = None
 
     def __post_init__(self) -> None:
         if self.job.seed + self.n - 1 > LAST_SEED:

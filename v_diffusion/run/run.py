@@ -21,6 +21,7 @@ from ..shell.paths import expand_user
 from ..shell.program import clean_up_on_interrupt
 from ..weights import store
 from .destinations import Destinations
+from .film import Film
 from .preview import Preview
 from .progress import Progress
 from .ranks import Rank, take_threads, this_rank, wait_for_all
@@ -155,11 +156,12 @@ class Run:
         """
         begun = time.monotonic()
         pictures: Sequence[Image | None] = [None] * len(batch)
+        film = Film([k for k, task in enumerate(batch) if task.film is not None])
         if not done.issuperset(task.index for task in batch):
-            pictures = self.pictures(batch, progress)
+            pictures = self.pictures(batch, progress, film)
         seconds = (time.monotonic() - begun) / len(batch)
         broken = []
-        for task, picture in zip(batch, pictures):
+        for k, (task, picture) in enumerate(zip(batch, pictures)):
             # It may have appeared in the meantime.
             if task.index in done or self.is_kept(task.path):
                 output.remove_preview(task.path)  # of a run that was killed
@@ -167,6 +169,10 @@ class Run:
             elif picture is None:
                 broken.append(task)
             else:
+                # First, so that where a picture is there is its film.
+                if task.film is not None and not self.is_kept(task.film):
+                    content = output.film_of(film.frames(k), picture, task.film)
+                    output.write_content(content, task.film, swept=True)
                 made = self.record(task) if self.output.metadata else None
                 output.write(picture, task.path, made, swept=True)
                 progress.is_there(task.path, seconds)
@@ -174,7 +180,9 @@ class Run:
             error = RunError(f"{printable(task.path)}: {output.NO_PICTURE}")
             self.refuse(task.order.line, error, own=True)
 
-    def pictures(self, batch: Sequence[Task], progress: Progress) -> Sequence[Image | None]:
+    def pictures(
+        self, batch: Sequence[Task], progress: Progress, film: Film
+    ) -> Sequence[Image | None]:
         """Return the pictures of a batch, None for one that came out broken."""
         jobs = [task.job for task in batch]
         self.studio.load(jobs[0])
@@ -189,6 +197,7 @@ class Run:
 
             def watch(info: dict[str, Any]) -> None:
                 progress.draws(len(batch), info["i"] + 1, info["of"])
+                film(info)
                 if preview is not None:
                     preview(info)
 

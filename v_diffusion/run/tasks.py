@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images.names import Names, label, path_of
+from ..images.names import FILM, Names, label, path_of
 from ..job.job import Job
 from ..shell.errors import RunError, UserError
 from .request import BadLine, Order
@@ -14,12 +14,20 @@ AHEAD = 64  # batches of orders that are read ahead to fill up one batch
 
 @dataclass(frozen=True)
 class Task:
-    """One picture of an order: its own seed, its file, and its number in the run, from 0."""
+    """One picture of an order: its own seed, its file, its number in the run, from 0, and the file
+    of its film, if there is to be one.
+    """
 
     order: Order
     seed: int
     path: Path
     index: int
+    film: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files to write."""
+        return [self.path] if self.film is None else [self.path, self.film]
 
     @property
     def job(self) -> Job:
@@ -45,14 +53,21 @@ def tasks_of(
             first += 1
         else:
             seed, prompt = order.job.seed, label(order.job)
+            patterns = {"--output": order.output}
+            if order.film is not None:
+                patterns["--film"] = order.film or order.output + FILM
             try:
-                names.add(order.output, n=order.n, first=first, seed=seed, prompt=prompt)
+                for option, pattern in patterns.items():
+                    names.add(pattern, option, n=order.n, first=first, seed=seed, prompt=prompt)
             except UserError as error:
                 refuse(order.line, error)
             else:
                 for k in range(order.n):
-                    path = path_of(order.output, i=first + k, seed=seed + k, prompt=prompt)
-                    yield Task(order, seed + k, path, first + k)
+                    path, *films = (
+                        path_of(pattern, option, i=first + k, seed=seed + k, prompt=prompt)
+                        for option, pattern in patterns.items()
+                    )
+                    yield Task(order, seed + k, path, first + k, *films)
             first += order.n
 
 
