@@ -1,7 +1,6 @@
 """--compile where it is taken: the models are compiled, and a missing compiler is told."""
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +11,11 @@ from v_diffusion.studio.models import compile_models
 from v_diffusion.studio.sample import Models
 
 
-def models() -> tuple[torch.nn.Module, SimpleNamespace]:
+def models() -> tuple[torch.nn.Module, torch.nn.Module]:
     torch.manual_seed(0)
-    return ConvBlock(4, 8, 4, cond_dim=3), SimpleNamespace(encode_image=lambda x: x.sin() * 2)
+    clip_model = torch.nn.Module()
+    clip_model.encode_image = lambda x: x.sin() * 2
+    return ConvBlock(4, 8, 4, cond_dim=3), clip_model
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is here")
