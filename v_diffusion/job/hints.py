@@ -29,10 +29,11 @@ def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
         )
     if given.get("images") == [] and not job.images:
         yield "warning: --images: no image follows"
-    for name in ("clip", "cutn", "cut_pow", "cut_batches"):
+    for name in ("clip", "cutn", "cut_pow", "cut_batches", "guide_between"):
         row = job_options(CLIP_SAMPLE)[name]
         usual = (None, row.default, job.clip)  # the last with --again
-        if not job.clip_guidance_scale and given.get(name) not in usual:
+        unguided = job.script == CLIP_SAMPLE.name and not job.clip_guidance_scale
+        if unguided and given.get(name) not in usual:
             yield (
                 f"warning: {row.label} has no effect without CLIP's guidance; "
                 "give prompts and a --clip-guidance-scale"
