@@ -198,6 +198,11 @@ def test_a_run_by_several(clip_sample, tmp_path, other):
     assert done.returncode == 0, done.stderr
     pictures = [levels(Image.open(tmp_path / f"{name}.png")) for name in ("out_00001", "again_1")]
     np.testing.assert_array_equal(*pictures)
+    for file in (FILE, other):
+        assert f"--again: out_00000.png names --clip-checkpoint {file}\n" in done.stderr
+    done = clip_sample("--again", "out_00000.png", "--clip", OWN, "-o", "own.png")
+    assert done.returncode == 0 and "names" not in done.stderr
+    assert metadata.read(tmp_path / "own.png")["clip_checkpoint"] is None
     line = {"prompts": "fox", "clip": [f"{OWN}:2", OWN], "clip-checkpoint": [FILE, other], "n": 2}
     (tmp_path / "jobs").write_text(json.dumps(line))
     done = clip_sample("--jobs", "jobs", *OPTIONS, "-bs", "2", "-o", "line_{i}.png")

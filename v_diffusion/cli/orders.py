@@ -66,12 +66,14 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
     rows = job_options(script_named(job.script))
     # Whoever made the picture chose its files and addresses: nobody is to open them unawares.
     named = [("images", image.text) for image in job.images]
-    files = ("init", "mask", "checkpoint", "clip_checkpoint")
-    named += [(field, getattr(job, field)) for field in files]
+    named += [(field, getattr(job, field)) for field in ("init", "mask", "checkpoint")]
+    # Other CLIPs have files of their own.
+    clips = () if "model" in changes or "clip" in changes else job.clip_checkpoint
+    named += [("clip_checkpoint", file) for file in clips]
     for field, place in named:
         if place and field not in changes and this_rank().reports:
             log.warning(f"{name} names {rows[field].label} {printable(without_secrets(place))}")
-    options = {field: getattr(job, field) for field in rows}
+    options = {field: getattr(job, field) for field in rows} | {"clip_checkpoint": clips}
     if "model" in changes:  # another model has a size and a CLIP of its own
         side = store.cards()[job.model].side
         options |= {"clip": None, "size": None if job.size == (side, side) else job.size}
