@@ -287,7 +287,7 @@ def test_one_bar_on_a_terminal(monkeypatch, capsys):
     progress = Progress(4, tells=True)
     for batch in range(2):
         for step in range(1, 6):
-            progress.draws(2, step, 5)
+            progress.draws(2, step, 5, step / 5)
         for i in range(2):
             progress.is_there(Path(f"{2 * batch + i}.png"), 1.0)
     progress.close()
@@ -299,7 +299,7 @@ def test_one_bar_on_a_terminal(monkeypatch, capsys):
 def test_a_line_an_image_in_a_log(capsys):
     progress = Progress(3, tells=True)
     progress.is_there(Path("0.png"))
-    progress.draws(1, 1, 5)
+    progress.draws(1, 1, 5, 0.2)
     progress.is_there(Path("1.png"), 2.04)
     progress.close()
     silent = Progress(None, tells=False)

@@ -44,6 +44,9 @@ def test_record():
         "init": None,
         "starting_timestep": None,
         "max_timestep": None,
+        "mask": None,
+        "guide_between": None,
+        "threshold": None,
         "width": 64,
         "height": 48,
         "command": shlex.join(

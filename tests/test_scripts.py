@@ -200,7 +200,7 @@ def test_mistakes(run, tmp_path, name, args, message):
         ({"prompts": "a", "model": "wikiart_128", "clip_guidance_scale": 0}, "wikiart_128 follows"),
         ({"model": "cc12m_1"}, "no prompt: give at least one text, or an image with --images"),
         ({"prompts": "a", "model": "yfcc_1", "size": (500, 512)}, "use 384 or 512"),
-        ({"prompts": "a", "model": "yfcc_1", "size": 512}, "--size: 512 is not a width and a heig"),
+        ({"prompts": "a", "model": "yfcc_1", "size": 512}, "--size: 512 is not a list of two numb"),
         ({"prompts": "a", "clip": "RN50"}, "--clip: 'RN50' is not available in clip_sample.py"),
         ({"prompts": "a", "model": "yfcc_1", "clip": "RN50"}, "--clip: 'RN50' is not available i"),
         ({"prompts": "a", "script": "cfg_sample", "model": "cc12m_1"}, "--model: 'cc12m_1' is not"),

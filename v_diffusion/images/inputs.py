@@ -25,10 +25,13 @@ class Input(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The opened pictures of a job: a picture for each image prompt, and the one to start from."""
+    """The opened pictures of a job: a picture for each image prompt, the one to start from, and
+    the mask of the latter.
+    """
 
     images: tuple[Input, ...] = ()
     init: Input | None = None
+    mask: Input | None = None
 
 
 def open_input(kind: str, path: str) -> Input:
@@ -51,4 +54,7 @@ def open_input(kind: str, path: str) -> Input:
 def open_inputs(job: Job) -> Inputs:
     """Open the pictures of a job. Raises as `open_input`."""
     images = tuple(open_input(IMAGE_PROMPT, prompt.text) for prompt in job.images)
-    return Inputs(images, None if job.init is None else open_input("init image", job.init))
+    named = ("init image", job.init), ("mask", job.mask)
+    return Inputs(
+        images, *(None if path is None else open_input(kind, path) for kind, path in named)
+    )

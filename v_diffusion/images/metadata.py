@@ -56,7 +56,6 @@ def infotext(record: Mapping[str, Any]) -> str:
     negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
     if negative:
         lines.append("Negative prompt: " + "\n".join(negative))
-    init = record["init"] or {"image": "", "sha256": ""}
     values = {
         "Steps": str(record["steps"]),
         "Sampler": record["sampler"],
@@ -69,12 +68,15 @@ def infotext(record: Mapping[str, Any]) -> str:
         "Eta DDIM": number(record["eta"]) if record["eta"] else "",
         "CLIP hash": (record["clip_sha256"] or "")[:SHORT_HASH],
         "CLIP": record["clip"] or "",
-        "Init": init["image"],
-        "Init hash": init["sha256"][:SHORT_HASH],
     }
-    for name in ("starting_timestep", "max_timestep"):
+    for name in ("init", "mask"):
         if record[name] is not None:
-            values[name.replace("_", " ").capitalize()] = number(record[name])
+            values[name.capitalize()] = record[name]["image"]
+            values[f"{name.capitalize()} hash"] = record[name]["sha256"][:SHORT_HASH]
+    for name in ("starting_timestep", "max_timestep", "guide_between", "threshold"):
+        if (value := record[name]) is not None:
+            numbers = value if isinstance(value, list) else [value]
+            values[name.replace("_", " ").capitalize()] = " ".join(map(number, numbers))
     for i, image in enumerate(record["images"], 1):
         values[f"Image {i}"] = weighted(image["image"], image["weight"])
         values[f"Image {i} hash"] = image["sha256"][:SHORT_HASH]

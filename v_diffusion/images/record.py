@@ -40,13 +40,16 @@ ADDED_LATER = {
     "init": None,
     "starting_timestep": None,
     "max_timestep": None,
+    "mask": None,
+    "guide_between": None,
+    "threshold": None,
 }
 # Fields that decide a picture, beside the prompts. Another version of this program may draw another
 # one. PyTorch's version and the device only round differently, and runs are resumed to go on
 # elsewhere. Index, command and the models' names add nothing to seed, settings and hashes.
 DECISIVE = (
     "script model_sha256 clip_sha256 sampler seed steps eta clip_guidance_scale cutn cut_pow "
-    "starting_timestep max_timestep width height version"
+    "starting_timestep max_timestep guide_between threshold width height version"
 ).split()
 
 
@@ -66,7 +69,7 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
     are left out.
     """
     width, height = job.size
-    init = inputs.init
+    init, mask = inputs.init, inputs.mask
     return {
         "program": PROGRAM,
         "version": sources.version,
@@ -94,6 +97,9 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "init": init and {"image": without_secrets(init.path), "sha256": init.sha256},
         "starting_timestep": job.starting_timestep,
         "max_timestep": job.max_timestep,
+        "mask": mask and {"image": without_secrets(mask.path), "sha256": mask.sha256},
+        "guide_between": job.guide_between and list(job.guide_between),
+        "threshold": job.threshold,
         "width": width,
         "height": height,
         "command": command_of(job),
@@ -120,11 +126,12 @@ def job_of(record: Mapping[str, Any]) -> Job:
         for name in ("checkpoint", "clip_checkpoint"):
             flag = f"--{name.replace('_', '-')}"
             options[name] = words[words.index(flag) + 1] if flag in words else None
-    init = record["init"]
+    init, mask = record["init"], record["mask"]
     options |= {
         "prompts": [Prompt(one["text"], one["weight"]) for one in record["prompts"]],
         "images": [Prompt(one["image"], one["weight"]) for one in record["images"]],
         "init": init and init["image"],
+        "mask": mask and mask["image"],
         "method": method,
         "size": (record["width"], record["height"]),
     }
@@ -141,6 +148,7 @@ def settings(record: Mapping[str, Any]) -> dict[str, Any]:
         "list of prompts": list(map(write_prompt, prompts)),
         "list of image prompts": list(map(write_prompt, images)),
         "init image": record["init"] and record["init"]["sha256"],
+        "mask": record["mask"] and record["mask"]["sha256"],
         **{name.replace("_", " "): record[name] for name in DECISIVE},
     }
 

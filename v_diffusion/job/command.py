@@ -32,7 +32,7 @@ def command_of(job: Job) -> str:
         elif not row.flags:  # the picture to modify, before the prompts
             behind.append(without_secrets(value))
         else:
-            values = value if name == "size" else [without_secrets(str(value))]
+            values = value if isinstance(value, tuple) else [without_secrets(str(value))]
             line += [row.label, *map(str, values)]
     texts = [write_prompt(prompt, script.prompt_weight) for prompt in job.prompts]
     return shlex.join([*line, *(["--"] if behind or texts else []), *behind, *texts])

@@ -29,9 +29,10 @@ def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
         )
     if given.get("images") == [] and not job.images:
         yield "warning: --images: no image follows"
-    for name in ("cutn", "cut_pow"):
+    for name in ("cutn", "cut_pow", "guide_between"):
         row = job_options(CLIP_SAMPLE)[name]
-        if not job.clip_guidance_scale and given.get(name) not in (None, row.default):
+        unguided = job.script == CLIP_SAMPLE.name and not job.clip_guidance_scale
+        if unguided and given.get(name) not in (None, row.default):
             yield (
                 f"warning: {row.label} has no effect without CLIP's guidance; "
                 "give prompts and a --clip-guidance-scale"

@@ -20,6 +20,7 @@ from .script import CFG_MODIFY_IMAGE, CLIP_SAMPLE, SCRIPTS, Script
 from .values import RANDOM
 
 DEFAULT: Any = None  # that of the script or of the model's card
+WHOLE = 0.0, 1.0  # all times
 LARGEST = 3.4e38  # a bound of what fp32 can hold
 
 
@@ -58,9 +59,12 @@ class Job:
     cut_pow: float = DEFAULT
     init: str | None = None
     starting_timestep: float = DEFAULT
+    mask: str | None = None
     max_timestep: float = DEFAULT
     size: tuple[int, int] = DEFAULT
     seed: int = DEFAULT
+    guide_between: tuple[float, float] | None = None
+    threshold: float | None = None
     script: str = CLIP_SAMPLE.name
 
     def __post_init__(self) -> None:
@@ -81,12 +85,12 @@ class Job:
     @property
     def batch_key(self) -> tuple[object, ...]:
         """Return what jobs must have in common to be drawn in one batch."""
-        own = ("prompts", "images", "init", "seed")
+        own = ("prompts", "images", "init", "mask", "seed")
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         values["clip_guidance_scale"] = self.clip_guidance_scale != 0
         # Without CLIP's guidance each prompt is a row of its own in the network.
         rows = len(self.prompts) + len(self.images) if self.script != CLIP_SAMPLE.name else 0
-        return *values.values(), self.init is not None, self.asks_clip, rows
+        return *values.values(), self.init is not None, self.mask is not None, self.asks_clip, rows
 
 
 def with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,16 +151,24 @@ def validated(job: Job) -> dict[str, Any]:
         )
     if values["init"] is None:
         values["starting_timestep"] = None
+        if values["mask"] is not None:
+            raise JobError("--mask: there is no picture to keep a part of; give one with --init")
+    first, last = values["guide_between"] or WHOLE
+    if first > last:
+        raise JobError(f"--guide-between: {first:g} is above {last:g}; put the smaller time first")
+    if (first, last) == WHOLE:
+        values["guide_between"] = None
     return values
 
 
 def checked(row: Option, value: Any, script: Script) -> Any:
     """Return the value of an option. Raises JobError if it is wrong."""
-    if row.name == "size" and not (isinstance(value, (list, tuple)) and len(value) == 2):
-        raise JobError(f"--size: {value!r} is not a width and a height")
+    is_pair = row.extra.get("nargs") == 2
+    if is_pair and not (isinstance(value, (list, tuple)) and len(value) == 2):
+        raise JobError(f"{row.label}: {value!r} is not a list of two numbers")
     try:
         kind = row.type or str
-        found = tuple(map(kind, value)) if row.name == "size" else kind(value)
+        found = tuple(map(kind, value)) if is_pair else kind(value)
     except argparse.ArgumentTypeError as error:
         raise JobError(f"{row.label}: {error}") from None
     if row.choices is not None and found not in (known := row.choices(script)):

@@ -116,6 +116,12 @@ TABLE = (
         "the noise that --init starts with, from 0 to 1", UNIT, 0.9, scripts=WITH_SEED,
     ),
     Option(
+        "mask", ("--mask",), PICTURE,
+        "the part of --init to draw anew, a file or an address: white is drawn, black is kept, "
+        "grey is drawn from a later time on", text,
+        scripts=WITH_SEED, extra={"metavar": "IMAGE"},
+    ),
+    Option(
         "max_timestep", ("--max-timestep", "-mt"), PICTURE,
         "the time up to which the picture is turned into noise, from 0 to 1", UNIT, 1.0,
         scripts=(CFG_MODIFY_IMAGE,),
@@ -137,6 +143,16 @@ TABLE = (
         "cut_pow", ("--cut-pow",), GUIDANCE,
         "the power of the cutouts' sizes: above 1 for smaller cutouts, below 1 for larger ones",
         Range(0, 1000), 1.0, scripts=(CLIP_SAMPLE,),
+    ),
+    Option(
+        "guide_between", ("--guide-between",), GUIDANCE,
+        "guide between two times only, from 0, the picture, to 1, noise", UNIT,
+        default="0 1", extra={"nargs": 2, "metavar": ("T0", "T1")},
+    ),
+    Option(
+        "threshold", ("--threshold",), GUIDANCE,
+        "bring the picture of each step back into range by this share of its values, from 0 to 1; "
+        "1 clamps it", UNIT, scripts=WITH_SEED, extra={"metavar": "P"},
     ),
     Option("n", ("-n",), RUN, "the number of images", COUNT, 1, scripts=WITH_SEED),
     Option(

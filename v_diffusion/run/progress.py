@@ -28,8 +28,10 @@ class Progress:
         self._tells = tells and not is_quiet()
         self._bar: tqdm[NoReturn] | None = None
 
-    def draws(self, batch: int, step: int, steps: int) -> None:
-        """Show that a batch of images is at a step, counted from 1."""
+    def draws(self, batch: int, step: int, steps: int, done: float) -> None:
+        """Show that a batch of images is at a step, counted from 1, at whose end a share of the
+        work will be done.
+        """
         if not (self._tells and sys.stderr.isatty()):
             return
         first, last = self.finished + 1, self.finished + batch
@@ -38,7 +40,7 @@ class Progress:
             self._bar = tqdm(total=self._images, bar_format=FORMAT, leave=False, file=sys.stderr)
         text = f"{which}{self._of}, step {step} of {steps}"
         self._bar.set_description_str(text, refresh=False)
-        self._bar.update(self.finished + batch * step / steps - self._bar.n)
+        self._bar.update(self.finished + batch * done - self._bar.n)
         if step in (1, steps):  # however soon after the last refresh
             self._bar.refresh()
 

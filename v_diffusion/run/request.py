@@ -52,7 +52,7 @@ class Order:
     def input_files(self) -> frozenset[object]:
         """The identities of the job's pictures, as far as they are files."""
         names = [prompt.text for prompt in self.job.images]
-        names += [] if self.job.init is None else [self.job.init]
+        names += [name for name in (self.job.init, self.job.mask) if name is not None]
         return all_identities(local(name) for name in names if "\0" not in name)
 
 

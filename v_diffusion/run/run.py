@@ -180,7 +180,7 @@ class Run:
         with nullcontext() if every is None else Preview(paths, every) as preview:
 
             def watch(info: dict[str, Any]) -> None:
-                progress.draws(len(batch), info["i"] + 1, info["of"])
+                progress.draws(len(batch), info["i"] + 1, info["of"], info["done"])
                 if preview is not None:
                     preview(info)
 

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from CLIP import guidance
 from diffusion import noise, sampling, utils
-from diffusion.guidance import make_cfg_model_fn
+from diffusion.guidance import (
+    CondFn,
+    Model,
+    make_cfg_model_fn,
+    make_cond_model_fn,
+    make_interval_model_fn,
+    make_mask_cond_fn,
+    make_mask_model_fn,
+    make_pred_model_fn,
+    threshold,
+)
 
-from ..job.job import Job
-from ..job.script import CFG_MODIFY_IMAGE
+from ..job.job import WHOLE, Job
+from ..job.script import CFG_MODIFY_IMAGE, CLIP_SAMPLE
 from ..shell.errors import UserError
 from .models import Models
 from .targets import Targets, cutouts_of
 
 Callback = Callable[[dict[str, Any]], object]
+GUIDED = 5  # times as long as others takes a step that CLIP guides, more or less
+# Added to kept pixels: grey levels are cut to whole numbers, and rounding would lose one in four.
+TO_KEEP = 1e-4
 
 
 def times(job: Job, model: Any) -> Tensor:
@@ -44,6 +58,34 @@ def times(job: Job, model: Any) -> Tensor:
     return steps
 
 
+def shares(job: Job, steps: Tensor) -> list[float]:
+    """Return about the share of a job's work that is done with each of its steps."""
+    rows = 1 if job.script == CLIP_SAMPLE.name else 1 + len(job.prompts) + len(job.images)
+    guided = GUIDED if job.clip_guidance_scale else rows
+    first, last = job.guide_between or WHOLE
+    work = [guided if first <= t <= last else 1 for t in steps.tolist()]
+    if job.script == CFG_MODIFY_IMAGE.name:  # there without words, and back
+        work = [1] * (len(steps) - 1) + work[:0:-1]
+    total = sum(work)
+    return [done / total for done in accumulate(work)]
+
+
+def adapted(
+    job: Job, targets: Targets, model: Model, cond_fn: CondFn | None
+) -> tuple[Model, CondFn | None]:
+    """Return a model and CLIP's guidance of it with --threshold, --mask and --guide-between."""
+    if (share := job.threshold) is not None:
+        model = make_pred_model_fn(model, lambda pred, t: threshold(pred, share))
+    if targets.masks is not None and targets.inits is not None:
+        starts = targets.masks * job.starting_timestep
+        model = make_mask_model_fn(model, targets.inits, starts)
+        cond_fn = None if cond_fn is None else make_mask_cond_fn(cond_fn, starts)
+    if cond_fn is None or job.guide_between is None:
+        return model, cond_fn
+    guided = make_cond_model_fn(model, cond_fn)
+    return make_interval_model_fn(guided, model, *job.guide_between), None
+
+
 def sample(
     jobs: Sequence[Job],
     models: Models,
@@ -58,7 +100,8 @@ def sample(
     """Return the pictures [B, 3, H, W] of B jobs of one `batch_key`, in about -1 to 1.
 
     Args:
-        callback: the samplers'; its dict also has `of`, the number of steps.
+        callback: the samplers'; its dict also has `of`, the number of steps, and `done`, about the
+            share of the work that is done with this one.
         cutouts_at_once: the cutouts of each picture that CLIP sees together, by default all.
         rows_at_once: the images times conditions evaluated together, by default all.
         disable: tqdm's, of the bar over the steps.
@@ -67,12 +110,14 @@ def sample(
         UserError: there is no step to take.
     """
     job, model_fn = jobs[0], models.model
-    steps = times(job, model_fn).to(device)
-    of, taken = len(steps), count()
+    steps = times(job, model_fn)
+    done, taken = shares(job, steps), count()
+    steps = steps.to(device)
 
     def tell(info: dict[str, Any]) -> None:
         if callback is not None:
-            callback({**info, "i": next(taken), "of": of})
+            i = next(taken)
+            callback({**info, "i": i, "of": len(done), "done": done[i]})
 
     def conditions(embeds: Tensor) -> dict[str, Any]:
         with sampling.autocast(device):
@@ -87,16 +132,23 @@ def sample(
             if len(targets.weights) > 1:
                 extra_args.pop("things", None)  # of no prompt, beside prompts
             model_fn = make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
+            if job.guide_between is not None:
+                # Outside of it the prompts are one, as in clip_sample.py.
+                together = (targets.embeds * targets.weights[..., None])[1:].sum(0)
+                words = conditions(F.normalize(together, dim=-1))
+                model_fn = make_interval_model_fn(
+                    model_fn, lambda x, t, **_: models.model(x, t, **words), *job.guide_between
+                )
         elif job.clip_guidance_scale and models.clip is not None:
             scales = [one.clip_guidance_scale for one in jobs]
             cutouts = cutouts_of(job, models.clip)
             cond_fn = guidance.make_cond_fn(
                 models.clip, targets.embeds, scales, streams, cutouts, cutouts_at_once
             )
+    model_fn, cond_fn = adapted(job, targets, model_fn, cond_fn)
     if job.script == CFG_MODIFY_IMAGE.name:
         # To the noise that the pictures come from without words, and back with words.
         assert targets.embeds is not None and targets.inits is not None
-        of = 2 * (len(steps) - 1)
         no_words = conditions(targets.embeds[0])
         x = sampling.run_reverse(
             job.method, models.model, targets.inits, steps, no_words, tell, disable=disable
@@ -108,7 +160,7 @@ def sample(
         if targets.inits is not None:
             alpha, sigma = utils.t_to_alpha_sigma(steps[0])
             x = targets.inits * alpha + x * sigma
-    return sampling.run_method(
+    drawn = sampling.run_method(
         job.method,
         model_fn,
         x,
@@ -120,3 +172,6 @@ def sample(
         noise_sampler=noise.make_noise_sampler(streams),
         disable=disable,
     )
+    if targets.masks is None or targets.inits is None:
+        return drawn
+    return torch.where(targets.masks > 0, drawn, targets.inits + TO_KEEP)

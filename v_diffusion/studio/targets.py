@@ -13,7 +13,7 @@ from CLIP.model import CLIP
 from diffusion import noise, utils
 
 from ..images.decode import resize_and_center_crop
-from ..images.inputs import Inputs
+from ..images.inputs import Input, Inputs
 from ..job.job import Job
 from ..job.script import CLIP_SAMPLE
 from .models import Models
@@ -30,11 +30,13 @@ class Targets(NamedTuple):
             a model without an embedding and without prompts.
         weights: of the latter, [K, B].
         inits: the pictures to start from, [B, 3, H, W] in -1 to 1.
+        masks: the parts of them to draw anew, [B, 1, H, W] in 0 to 1.
     """
 
     embeds: Tensor | None
     weights: Tensor | None = None
     inits: Tensor | None = None
+    masks: Tensor | None = None
 
 
 def cutouts_of(job: Job, clip: CLIP) -> guidance.MakeCutouts:
@@ -74,6 +76,17 @@ def conditions_of(
     return torch.cat(rows), torch.tensor([1 - sum(weights), *weights], device=device)
 
 
+def pictures_of(
+    job: Job, inputs: Sequence[Input | None], mode: str, device: torch.device
+) -> Tensor | None:
+    """Return pictures in one of Pillow's modes and a job's size, [B, C, H, W] in -1 to 1, or None
+    if there are none.
+    """
+    given = [one.picture.convert(mode) for one in inputs if one is not None]
+    fitting = [utils.from_pil_image(resize_and_center_crop(one, job.size)) for one in given]
+    return torch.stack(fitting).to(device) if fitting else None
+
+
 def make_targets(
     jobs: Sequence[Job],
     inputs: Sequence[Inputs],
@@ -82,19 +95,17 @@ def make_targets(
     device: torch.device,
 ) -> Targets:
     """Return the targets of jobs of one `batch_key`, each with its opened pictures."""
-    inits = None
-    if jobs[0].init is not None:
-        starts = [one.init for one in inputs if one.init is not None]
-        pictures = [resize_and_center_crop(start.picture, jobs[0].size) for start in starts]
-        inits = torch.stack([utils.from_pil_image(one) for one in pictures]).to(device)
+    inits = pictures_of(jobs[0], [one.init for one in inputs], "RGB", device)
+    masks = pictures_of(jobs[0], [one.mask for one in inputs], "L", device)
+    masks = None if masks is None else (masks + 1) / 2
     pairs = list(zip(jobs, inputs))
     if jobs[0].script != CLIP_SAMPLE.name:
         found = [conditions_of(*pair, models, encode_text, device) for pair in pairs]
         embeds, weights = (torch.stack(parts, 1) for parts in zip(*found))
-        return Targets(embeds, weights, inits)
+        return Targets(embeds, weights, inits, masks)
     if models.clip is not None:
         targets = [target_of(*pair, models.clip, encode_text) for pair in pairs]
-        return Targets(torch.cat(targets), inits=inits)
+        return Targets(torch.cat(targets), None, inits, masks)
     dim = getattr(models.model, "embed_dim", None)
     none = None if dim is None else torch.zeros(len(jobs), dim, device=device)
-    return Targets(none, inits=inits)
+    return Targets(none, None, inits, masks)
