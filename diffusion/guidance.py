@@ -132,7 +132,7 @@ def threshold(pred: Tensor, share: float) -> Tensor:
     """
     sizes = pred.detach().abs().flatten(1)
     rank = max(1, math.ceil(share * sizes.shape[1]))
-    s = sizes.kthvalue(rank).values.clamp_min(1) if share < 1 else sizes.new_ones(len(sizes))
+    s = sizes.sort(1).values[:, rank - 1].clamp_min(1) if share < 1 else sizes.new_ones(len(sizes))
     s = utils.append_dims(s, pred.ndim)
     return pred.clamp(-s, s) / s
 
