@@ -31,7 +31,7 @@ from .models import Models
 from .targets import Targets, cutouts_of
 
 Callback = Callable[[dict[str, Any]], object]
-GUIDED = 5  # others take about as long as one step that CLIP guides
+GUIDED = 5  # steps without CLIP take about as long as one that it guides
 # Added to kept pixels: grey levels are cut to whole numbers, and rounding would lose one in four.
 TO_KEEP = 1e-4
 
