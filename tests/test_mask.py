@@ -163,6 +163,7 @@ def test_all_three_options_are_in_the_record(clip_sample):
 
     done = clip_sample("--again", "out_00000.png", "-o", "again.png")
     assert done.returncode == 0, done.stderr
+    assert "--again: out_00000.png names --mask mask.png\n" in done.stderr
     line = {"prompts": "a", "guide-between": [0.2, 0.95], "threshold": 0.99, "mask": MASK}
     line |= {"starting-timestep": 1, "init": INIT, "steps": 3, "cutn": 2, "output": "line.png"}
     with open("jobs", "w") as file:

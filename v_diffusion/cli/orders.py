@@ -65,7 +65,8 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
     rows = job_options(script_named(job.script))
     # Whoever made the picture chose its files and addresses: nobody is to open them unawares.
     named = [("images", image.text) for image in job.images]
-    named += [(field, getattr(job, field)) for field in ("init", "checkpoint", "clip_checkpoint")]
+    files = ("init", "mask", "checkpoint", "clip_checkpoint")
+    named += [(field, getattr(job, field)) for field in files]
     for field, place in named:
         if place and field not in changes and this_rank().reports:
             log.warning(f"{name} names {rows[field].label} {printable(without_secrets(place))}")
