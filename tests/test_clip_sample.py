@@ -38,7 +38,7 @@ def test_help_imports_no_torch(tmp_path):
     assert done.stdout.endswith("status 0\nFalse False\n"), done.stderr
     usage = " ".join(done.stdout.split())
     assert "--model MODEL cc12m_1, cc12m_1_cfg, danbooru_128, imagenet_128, " in usage
-    assert "[--clip-checkpoint FILE]" in usage
+    assert "[--clip-checkpoint FILE [FILE ...]]" in usage
     assert re.search(r"default: 1000; emoji_64: \d+\)", usage)
 
 

@@ -244,7 +244,7 @@ def test_weights_are_in_fp16_but_for_layer_normalisation(cc12m_1):
     for module in cc12m_1.clip.modules():
         own = {weight.dtype for weight in module.parameters(recurse=False)}
         assert own <= ({FULL} if isinstance(module, LayerNorm) else {HALF})
-    for model in cc12m_1:
+    for model in (cc12m_1.model, cc12m_1.clip):
         assert {weight.device for weight in model.parameters()} == {CUDA}
 
 
