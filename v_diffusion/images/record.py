@@ -40,25 +40,27 @@ ADDED_LATER = {
     "init": None,
     "starting_timestep": None,
     "max_timestep": None,
+    "precision": None,
 }
 # Fields that decide a picture, beside the prompts. Another version of this program may draw another
 # one. PyTorch's version and the device only round differently, and runs are resumed to go on
 # elsewhere. Index, command and the models' names add nothing to seed, settings and hashes.
 DECISIVE = (
     "script model_sha256 clip_sha256 sampler seed steps eta clip_guidance_scale cutn cut_pow "
-    "starting_timestep max_timestep width height version"
+    "starting_timestep max_timestep width height version precision"
 ).split()
 
 
 class Sources(NamedTuple):
     """Facts about a picture that its job doesn't have: hashes of weights, None where CLIP wasn't
-    used, and versions.
+    used, versions, and the precision, None where it is the usual one of the device.
     """
 
     model_sha256: str
     clip_sha256: str | None
     torch_version: str
     version: str = __version__
+    precision: str | None = None
 
 
 def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
@@ -96,7 +98,8 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "max_timestep": job.max_timestep,
         "width": width,
         "height": height,
-        "command": command_of(job),
+        "precision": sources.precision,
+        "command": command_of(job, sources.precision),
     }
 
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from .job import Job
 
 
-def command_of(job: Job) -> str:
+def command_of(job: Job, precision: str | None = None) -> str:
     """Return the line that draws this picture. Secrets in addresses are left out of it."""
     script, card = SCRIPTS[job.script], cards()[job.model]
     usual = {"size": (card.side, card.side), "clip": card.clip or DEFAULT_GUIDE}
     line = [f"./{job.script}.py"]
+    line += [] if precision is None else ["--precision", precision]
     behind: list[str] = []
     for name, row in job_options(script).items():
         value = getattr(job, name)

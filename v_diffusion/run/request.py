@@ -26,6 +26,7 @@ class Order:
         output: the pattern of their paths.
         line: the line of a job file that it comes from, for messages.
         hints: warnings about it.
+        precision: that of a picture to draw again.
 
     Raises:
         UserError: there are no such seeds, or the format can't hold pictures so large.
@@ -36,6 +37,7 @@ class Order:
     output: str
     line: str | None = None
     hints: tuple[str, ...] = field(default=(), compare=False)
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_sides(self.output, self.job.size)
@@ -67,13 +69,14 @@ class BadLine:
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where to draw, which changes no picture: options of the table."""
+    """How and where to draw, which changes no picture but by rounding: options of the table."""
 
     device: str | None = None
     batch_size: int = 1
     checkpointing: bool = False
     compile: bool = False
     cfg_batch: int | None = None
+    precision: str | None = None
     threads: int | None = None
 
 

@@ -95,6 +95,7 @@ class Run:
             checkpointing=how.checkpointing,
             compile=how.compile,
             cfg_batch=how.cfg_batch,
+            precision=how.precision,
         )
 
     def tasks(self) -> Iterator[Task | None]:
@@ -114,7 +115,8 @@ class Run:
         """Return the record of a picture; wait for the hashes of its weights."""
         model, clip = self.studio.files(task.job)
         hashes = self.sha256(model).result(), None if clip is None else self.sha256(clip).result()
-        return record(task.job, task.order.inputs, Sources(*hashes, version("torch")), task.index)
+        sources = Sources(*hashes, version("torch"), precision=self.studio.unusual_precision)
+        return record(task.job, task.order.inputs, sources, task.index)
 
     def is_kept(self, path: Path) -> bool:
         """Tell if a file exists and must not be overwritten."""

@@ -23,7 +23,7 @@ from ..shell.errors import RunError, UserError
 from ..shell.paths import expand_user
 from ..weights import store
 from . import memory, vocabulary
-from .devices import pick_device
+from .devices import DTYPES, pick_device, pick_precision, usual_precision
 from .models import Models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
@@ -31,7 +31,6 @@ from .targets import make_targets
 TEXTS = 4096  # embeddings of texts that are kept, some MB
 # Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
 LARGEST = 2.0**23
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Files(NamedTuple):
@@ -52,7 +51,7 @@ class Studio:
         precision: "fp32", "bf16" or "fp16", by default fp16 on CUDA and fp32 elsewhere.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or it doesn't compute in such a precision.
     """
 
     def __init__(
@@ -65,13 +64,19 @@ class Studio:
         precision: str | None = None,
     ) -> None:
         self.device = pick_device(None if device is None else str(device))
-        self._dtype = None if precision is None else DTYPES[precision]
+        self.precision = pick_precision(precision, self.device)
+        self._dtype = DTYPES[self.precision]
         self._checkpointing, self._compile = checkpointing, compile
         self._cfg_batch = cfg_batch
         self._loaded: dict[tuple[str, Files], Models] = {}
         self._held = 0  # bytes that the largest batch so far has asked for
         self._obtain = cache(store.obtain)
         self._encode_text = lru_cache(TEXTS)(self._encode_new_text)
+
+    @property
+    def unusual_precision(self) -> str | None:
+        """The precision, None where it is the device's usual one."""
+        return None if self.precision == usual_precision(self.device) else self.precision
 
     def files(self, job: Job) -> Files:
         """Return the files of a job's weights, fetched if need be. Raises as `draw`."""
@@ -109,7 +114,7 @@ class Studio:
                 remedy = "" if ";" in str(error) else "; give another file"
                 raise UserError(f"{error}{remedy}") from None
             self._loaded[key] = for_drawing(
-                Models(model, clip), self.device, self._checkpointing, self._compile
+                Models(model, clip), self.device, self._checkpointing, self._compile, self._dtype
             )
         return self._loaded[key]
 
