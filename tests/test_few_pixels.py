@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v_diffusion.compute import block, few_pixels, kernels
+from v_diffusion.compute import block, convolution, kernels
 from v_diffusion.compute.convolution import Convolution
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
@@ -27,7 +27,7 @@ def test_a_convolution(batch, height, width, c, k, bias, kernel):
     torch.manual_seed(0)
     layer = layer_of(c, k, kernel, bias)
     x = picture(batch, c, height, width)
-    found = few_pixels.convolve(x, layer.weight, layer.bias)
+    found = convolution.convolve_few(x, layer.weight, layer.bias)
     more = None if layer.bias is None else layer.bias.double()
     exact = F.conv2d(x.double(), layer.weight.double(), more, padding=kernel // 2)
     assert (found - exact).abs().max() < 2e-6 * exact.abs().max()
@@ -38,7 +38,7 @@ def test_a_layer_takes_it_and_keeps_nothing():
     for kernel in (1, 3):
         layer = layer_of(1024, 1024, kernel)
         x, twin = picture(1, 1024, 4, 4), block.Layer(Convolution(layer, spare=False))
-        assert torch.equal(twin(x), few_pixels.convolve(x, layer.weight, layer.bias))
+        assert torch.equal(twin(x), convolution.convolve_few(x, layer.weight, layer.bias))
         assert twin.layer.packed == {}
 
 
@@ -49,7 +49,7 @@ def test_it_is_the_same_in_any_number_of_threads():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(few_pixels.convolve(x, layer.weight, layer.bias))
+            found.append(convolution.convolve_few(x, layer.weight, layer.bias))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, found[0]) for one in found)
@@ -59,22 +59,22 @@ def test_what_is_not_a_number_stays_where_it_is():
     layer = layer_of(64, 64, 3)
     x = picture(1, 64, 8, 8)
     x[0, 5, 0, 0] = float("nan")
-    lost = few_pixels.convolve(x, layer.weight, layer.bias).isnan()
+    lost = convolution.convolve_few(x, layer.weight, layer.bias).isnan()
     assert lost[..., :2, :2].all() and lost.sum() == 64 * 4
 
 
 def test_where_it_is_faster():
-    large, few = torch.empty(1024, 1024, 1, 1), few_pixels.MAX_PIXELS
-    assert few_pixels.is_faster(few, large)
-    assert not few_pixels.is_faster(few + 1, large)  # each weight is used often
-    assert not few_pixels.is_faster(few, large[:512])  # these stay in the cache
+    large, few = torch.empty(1024, 1024, 1, 1), convolution.FEW_PIXELS
+    assert convolution.reads_weights_once(few, large)
+    assert not convolution.reads_weights_once(few + 1, large)  # each weight is used often
+    assert not convolution.reads_weights_once(few, large[:512])  # these stay in the cache
 
 
 @pytest.mark.parametrize("shape", [(1024, 1020, 3, 3), (1020, 1024, 3, 3)])
 def test_what_can_not_go_this_way(shape):
     """Channels or filters that fill no vectors."""
-    assert not few_pixels.is_faster(1, torch.empty(shape))
+    assert not convolution.reads_weights_once(1, torch.empty(shape))
 
 
 def test_weights_that_are_not_in_order():
-    assert not few_pixels.is_faster(1, torch.empty(1024, 1024, 3, 3).transpose(0, 1))
+    assert not convolution.reads_weights_once(1, torch.empty(1024, 1024, 3, 3).transpose(0, 1))

@@ -51,6 +51,7 @@ def test_record():
         "threshold": None,
         "width": 64,
         "height": 48,
+        "precision": None,
         "command": shlex.join(
             ["./clip_sample.py", "--images", "http://localhost/a,b.png:1.5", "--model", "emoji_64"]
             + [

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from CLIP import model as clip
 from diffusion import get_model
+from v_diffusion.studio.devices import DTYPES
 from v_diffusion.studio.models import Models, for_drawing
-from v_diffusion.studio.studio import DTYPES
 
 from .. import ROOT
 from ..weights import DATA

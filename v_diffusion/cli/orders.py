@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..job.hints import hints
@@ -53,7 +54,8 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
 
     name = f"--again: {printable(path)}"
     try:
-        job = job_of(metadata.read(expand_user(path)) or {})
+        found = metadata.read(expand_user(path)) or {}
+        job = job_of(found)
     except OSError as error:
         raise UserError(f"{name}: {error.strerror or error}") from None
     except JobError as error:
@@ -77,4 +79,5 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
     if "model" in changes:  # another model has a size and a CLIP of its own
         side = store.cards()[job.model].side
         options |= {"clip": None, "size": None if job.size == (side, side) else job.size}
-    return order_of(with_changes(options, changes))
+    order = order_of(with_changes(options, changes))
+    return replace(order, precision=found.get("precision"))

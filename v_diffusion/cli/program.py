@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from ..images.names import check_file
@@ -59,6 +59,12 @@ def request_of(options: Mapping[str, Any], script: Script) -> Request:
         jobs = options["jobs"]
         return Request(read_orders(open_jobs(jobs), jobs, given), execution, output, lines=True)
     orders = [order_again(path, given) for path in again] if again else [order_of(given)]
+    if "precision" not in options:
+        drawn = {order.precision for order in orders}
+        if len(drawn) > 1:
+            text = "these images were drawn in different precisions; give a --precision for all"
+            raise UserError(f"--again: {text}")
+        execution = replace(execution, precision=drawn.pop())
     guides = any(order.job.clip_guidance_scale for order in orders)
     if execution.checkpointing and not guides and this_rank().reports:
         log.warning("warning: --checkpointing has no effect without CLIP's guidance")

@@ -73,17 +73,17 @@ class Through(torch.autograd.Function):
         beside = x if block.skip is None else block.skip.forward(x)
         ctx.block, ctx.first, ctx.second = block, first, None
         if not block.rectified:
-            ctx.save_for_backward(h)
+            ctx.save_for_backward(h.to(block.kept))
             return g + beside
         ctx.second = pointwise.modulate(g, moments, scales[1])
-        ctx.save_for_backward(h, g)
+        ctx.save_for_backward(h.to(block.kept), g.to(block.kept))
         return pointwise.rectify(g, ctx.second, beside)
 
     @staticmethod
     @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         block: ConvBlock = ctx.block
-        h, *last = ctx.saved_tensors
+        h, *last = (one.float() for one in ctx.saved_tensors)
         grad = in_order(grad)
         beside = grad if block.skip is None else block.skip.backward(grad)
         after = pointwise.back(grad, last[0], ctx.second) if last else None
@@ -93,10 +93,20 @@ class Through(torch.autograd.Function):
 
 
 class ConvBlock(nn.Module):
-    """The twin of a `ConvBlock` or a `PlainConvBlock` of the networks, [B, C, H, W]."""
+    """The twin of a `ConvBlock` or a `PlainConvBlock` of the networks, [B, C, H, W].
 
-    def __init__(self, block: blocks.ConvBlock | blocks.PlainConvBlock, spare: bool) -> None:
+    Args:
+        kept: the type of what it keeps for gradients.
+    """
+
+    def __init__(
+        self,
+        block: blocks.ConvBlock | blocks.PlainConvBlock,
+        spare: bool,
+        kept: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
+        self.kept = kept
         layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
         self.first, self.second = (Convolution(layer, spare) for layer in layers)
         skip = block.skip
@@ -113,7 +123,7 @@ class ConvBlock(nn.Module):
                 text = "a twin gives no gradient to the time or the embedding"
                 raise ValueError(f"{text}; use the plain module")
             scales = [*(F.linear(cond, weight) for weight in self.modulations), *scales]
-        out: Tensor = Through.apply(in_order(x), self, scales)
+        out: Tensor = Through.apply(in_order(x.float()), self, scales)
         return out
 
 

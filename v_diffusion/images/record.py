@@ -45,19 +45,22 @@ ADDED_LATER = {
     "mask": None,
     "guide_between": None,
     "threshold": None,
+    "precision": None,
 }
 # Fields that decide a picture, beside the prompts. Another version of this program may draw another
 # one. PyTorch's version and the device only round differently, and runs are resumed to go on
 # elsewhere. Index, command and the models' names add nothing to seed, settings and hashes.
 DECISIVE = (
     "script model_sha256 clip_sha256 sampler seed steps eta clip_guidance_scale cutn cut_pow "
-    "cut_batches starting_timestep max_timestep guide_between threshold width height version"
+    "cut_batches starting_timestep max_timestep guide_between threshold width height version "
+    "precision"
 ).split()
 
 
 class Sources(NamedTuple):
     """Facts about a picture that its job doesn't have: hashes of weights, None where CLIP wasn't
-    used, and versions; and a hash for each of the job's `guides`.
+    used, versions, a hash for each of the job's `guides`, and the precision, None where it is the
+    usual one of the device.
     """
 
     model_sha256: str
@@ -65,6 +68,7 @@ class Sources(NamedTuple):
     torch_version: str
     version: str = __version__
     guides_sha256: tuple[str, ...] = ()
+    precision: str | None = None
 
 
 def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
@@ -111,7 +115,8 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "threshold": job.threshold,
         "width": width,
         "height": height,
-        "command": command_of(job),
+        "precision": sources.precision,
+        "command": command_of(job, sources.precision),
     }
 
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from .job import Job
 
 
-def command_of(job: Job) -> str:
+def command_of(job: Job, precision: str | None = None) -> str:
     """Return the line that draws this picture. Secrets in addresses are left out of it."""
     script, card = SCRIPTS[job.script], cards()[job.model]
     own = Prompt(card.clip or DEFAULT_GUIDE, 1.0)
     usual = {"size": (card.side, card.side), "clip": (own,)}
     line = [f"./{job.script}.py"]
+    line += [] if precision is None else ["--precision", precision]
     behind: list[str] = []
     for name, row in job_options(script).items():
         value = getattr(job, name)

@@ -239,6 +239,11 @@ TABLE = (
         "all", (CFG_SAMPLE, CFG_MODIFY_IMAGE), extra={"metavar": "N"},
     ),
     Option(
+        "precision", ("--precision",), EXECUTION,
+        "the type of numbers to compute in; bf16 and fp16 take less time and memory, and round",
+        text, default="fp16 on CUDA, fp32 elsewhere", choices=lambda _: ["fp32", "bf16", "fp16"],
+    ),
+    Option(
         "compile", ("--compile",), EXECUTION,
         "compile the model first, which takes a minute and pays for many images on CUDA",
         extra=FLAG,

@@ -27,6 +27,7 @@ class Order:
         line: the line of a job file that it comes from, for messages.
         hints: warnings about it.
         film: the pattern of the paths of their films, empty for films beside them, None for none.
+        precision: that of a picture to draw again.
 
     Raises:
         UserError: there are no such seeds.
@@ -38,6 +39,7 @@ class Order:
     line: str | None = None
     hints: tuple[str, ...] = field(default=(), compare=False)
     film: str | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.job.seed + self.n - 1 > LAST_SEED:
@@ -68,13 +70,14 @@ class BadLine:
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where to draw, which changes no picture: options of the table."""
+    """How and where to draw, which changes no picture but by rounding: options of the table."""
 
     device: str | None = None
     batch_size: int = 1
     checkpointing: bool = False
     compile: bool = False
     cfg_batch: int | None = None
+    precision: str | None = None
     threads: int | None = None
 
 

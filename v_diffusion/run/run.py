@@ -97,6 +97,7 @@ class Run:
             checkpointing=how.checkpointing,
             compile=how.compile,
             cfg_batch=how.cfg_batch,
+            precision=how.precision,
         )
 
     def tasks(self) -> Iterator[Task | None]:
@@ -125,7 +126,11 @@ class Run:
         )
         own = clips[0] if clips else None
         sources = Sources(
-            self.sha256(model).result(), own, version("torch"), guides_sha256=clips[1:]
+            self.sha256(model).result(),
+            own,
+            version("torch"),
+            guides_sha256=clips[1:],
+            precision=self.studio.unusual_precision,
         )
         self.studio.files(job)  # which have not changed until they were hashed
         return record(job, task.order.inputs, sources, task.index)

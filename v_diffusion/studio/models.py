@@ -12,7 +12,7 @@ from CLIP import clip
 from CLIP.model import CLIP, on_meta
 from diffusion import get_model
 
-from ..compute import accelerate, checkpointed
+from ..compute import accelerate, accelerate_in_bf16, bf16, checkpointed
 from ..compute.graphs import graphed
 from ..shell.console import log
 from ..shell.errors import UserError
@@ -44,7 +44,8 @@ def load_model(
 
     Args:
         checkpoint: its file, where that isn't the published or shipped one.
-        dtype: of the weights, by default fp16 on CUDA and fp32 elsewhere.
+        dtype: of the weights, by default fp16 on CUDA and fp32 elsewhere. For bf16 on a CPU they
+            stay as they are in the file: `for_drawing` knows which to convert.
 
     Raises:
         v_diffusion.weights.store.CheckpointError: its file can't be had or used.
@@ -55,7 +56,9 @@ def load_model(
         model: nn.Module = get_model(name)()
     tensors.load_into(model, tensors.read(path), path)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    model = model.eval().requires_grad_(False).to(device, dtype)
+    model = model.eval().requires_grad_(False).to(device)
+    if (device.type, dtype) != ("cpu", torch.bfloat16):
+        model = model.to(dtype)
     # On a CPU weights stay as they are mapped.
     return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
@@ -83,7 +86,11 @@ def in_own_dtype(fn: Callable[..., Any], dtype: torch.dtype) -> Callable[..., An
 
 
 def for_drawing(
-    models: Models, device: torch.device, checkpointing: bool, compile: bool = False
+    models: Models,
+    device: torch.device,
+    checkpointing: bool,
+    compile: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Models:
     """Make models that only draw, on a CPU their twins.
 
@@ -93,9 +100,15 @@ def for_drawing(
         checkpointing: use less memory, and more time.
         compile: compile models on CUDA, at their first call of each shape. On a CPU our
             convolutions are faster than those that the compiler would put in their place.
+        dtype: the one that they were loaded in.
     """
     if compile and device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        if not bf16.is_fast():
+            why = "this processor has neither AMX nor AVX-512 BF16"
+            log.warning(f"warning: --precision bf16 is slower than fp32 here: {why}")
+        return models._replace(model=accelerate_in_bf16(models.model, checkpointing))
     if device.type == "cpu":
         twins = {one: accelerate(one) for one in models.clips}
         guides = tuple(twins[one] for one in models.guides)

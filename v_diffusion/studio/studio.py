@@ -24,7 +24,7 @@ from ..shell.errors import RunError, UserError
 from ..shell.paths import expand_user
 from ..weights import store
 from . import memory, vocabulary
-from .devices import pick_device
+from .devices import DTYPES, pick_device, pick_precision, usual_precision
 from .models import Models, for_drawing, load_clip, load_model
 from .sample import sample, times
 from .targets import make_targets
@@ -32,7 +32,6 @@ from .targets import make_targets
 TEXTS = 4096  # embeddings of texts that are kept, some MB
 # Beyond it fp32 has whole numbers alone, and a picture goes from -1 to 1.
 LARGEST = 2.0**23
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Files(NamedTuple):
@@ -56,7 +55,7 @@ class Studio:
         precision: "fp32", "bf16" or "fp16", by default fp16 on CUDA and fp32 elsewhere.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or it doesn't compute in such a precision.
     """
 
     def __init__(
@@ -69,7 +68,8 @@ class Studio:
         precision: str | None = None,
     ) -> None:
         self.device = pick_device(None if device is None else str(device))
-        self._dtype = None if precision is None else DTYPES[precision]
+        self.precision = pick_precision(precision, self.device)
+        self._dtype = DTYPES[self.precision]
         self._checkpointing, self._compile = checkpointing, compile
         self._cfg_batch = cfg_batch
         self._loaded: dict[tuple[str, Files], Models] = {}
@@ -78,6 +78,11 @@ class Studio:
         self._states: dict[Path, object] = {}  # of files, as they were at first
         self._read = lru_cache(TEXTS)(self._read_new_text)
         self._encode_text = lru_cache(TEXTS)(partial(prompts.encode_text, device=self.device))
+
+    @property
+    def unusual_precision(self) -> str | None:
+        """The precision, None where it is the device's usual one."""
+        return None if self.precision == usual_precision(self.device) else self.precision
 
     def files(self, job: Job) -> Files:
         """Return the files of a job's weights, fetched if need be. Raises as `draw`, also where one
@@ -127,7 +132,7 @@ class Studio:
                 raise UserError(f"{error}{remedy}") from None
             guides = tuple(clips[path] for path in files.guides)
             models = Models(model, files.clip and clips[files.clip], guides)
-            how = self._checkpointing, self._compile
+            how = self._checkpointing, self._compile, self._dtype
             self._loaded[key] = for_drawing(models, self.device, *how)
         return self._loaded[key]
 
