@@ -46,6 +46,7 @@ def test_record():
         "max_timestep": None,
         "width": 64,
         "height": 48,
+        "precision": None,
         "command": shlex.join(
             ["./clip_sample.py", "--images", "http://localhost/a,b.png:1.5", "--model", "emoji_64"]
             + [
