@@ -48,7 +48,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.view(*x.shape[:2], 3, -1, HEAD_WIDTH).permute(2, 1, 3, 0, 4)
-        heads = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not self.causal:
+            # PyTorch's own way back takes twice as long.
+            heads = (q * HEAD_WIDTH**-0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
+        else:
+            heads = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out: Tensor = self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
         return out
 

@@ -121,6 +121,11 @@ if __name__ == "__main__":
             from .cuda import program
 
             program.main(sys.argv[2:])
+        if sys.argv[1:2] == ["precision"]:
+            from . import precision
+
+            precision.main(sys.argv[2:])
+            sys.exit()
         main()
     except BrokenPipeError:  # who reads has read enough
         leave(sys.stdout)

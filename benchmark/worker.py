@@ -26,6 +26,7 @@ from . import Files, plain
 from .memory import Peak
 
 PLAIN, OURS, COMPILED, CHECKPOINTING = "plain", "ours", "compiled", "checkpointing"
+BF16 = "bf16"  # ours, in that precision
 TIME = 0.5  # of the steps
 # Sides, and channels in and out, of convolutions large enough that nothing but arithmetic counts.
 Size = tuple[int, int]  # width and height
@@ -44,11 +45,13 @@ class Configuration:
         else:  # as the program has them
             device = torch.device("cpu")
             program.keep_freed_memory()
+            dtype = torch.bfloat16 if kind == BF16 else torch.float32
             models = Models(
-                load_model(files.name, files.model, device), load_clip(files.clip, device)
+                load_model(files.name, files.model, device, dtype),
+                load_clip(files.clip, device, dtype),
             )
             if kind != COMPILED:
-                models = for_drawing(models, device, kind == CHECKPOINTING)
+                models = for_drawing(models, device, kind == CHECKPOINTING, dtype=dtype)
             self.model, self.clip = models.model, models.clip
         self.called: Callable[..., Tensor] = self.model
         self.shape = self.model.shape if size is None else (3, *size[::-1])

@@ -125,3 +125,13 @@ def test_what_was_measured_is_a_table(tmp_path):
     assert head == "| 2 prompts | 5 | 10 | 15 | 20 | 30 | 50 | 100 | 250 | 1000 |"
     assert ddim == "| `ddim` |  | 0.2 50/100 |" + "  |" * 7
     assert prk == "| `prk` | 2 0/0 (1) |" + "  |" * 8
+
+
+def test_precisions_in_turn(tmp_path):
+    done = run_python("-m", "benchmark", "precision", "--short", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    heads = [line for line in done.stdout.splitlines() if "times as fast" in line]
+    assert [head.partition(":")[0] for head in heads] == [
+        "emoji_64, step",
+        "emoji_64, guided step",
+    ]
