@@ -10,18 +10,15 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = [
-    "v_diffusion.run.run",
-    "v_diffusion.studio.studio",
-    "v_diffusion.images.decode",
-    "ftfy",
-    "requests",
-    "torchvision",
-]
+ENVIRONMENT = dict(os.environ)
 
 
 def go(script: str, args: list[str], cwd: str, env: Mapping[str, str], streams: list[str]) -> None:
@@ -34,6 +31,17 @@ def go(script: str, args: list[str], cwd: str, env: Mapping[str, str], streams: 
     warnings.simplefilter("default")
     sys.argv = [script, *args]
     runpy.run_path(script, run_name="__main__")
+
+
+@cache
+def server() -> ForkServerContext:
+    """Starts the server, in the environment that the tests began in, wherever they are now."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["imported"])
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    with mock.patch.dict(os.environ, ENVIRONMENT | {"PYTHONPATH": paths}, clear=True):
+        forkserver.ensure_running()
+    return context
 
 
 @dataclass
@@ -59,8 +67,6 @@ def start(
     *args: object, cwd: Path, stdin: Path | None = None, script: str = "clip_sample.py"
 ) -> Running:
     """Starts a script of the project's in a folder."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
     words = [str(arg) for arg in args]
     folder = Path(tempfile.mkdtemp(prefix="streams"))
     streams = [stdin or Path(os.devnull), folder / "stdout", folder / "stderr"]
@@ -68,6 +74,6 @@ def start(
         path.touch()
     where = list(map(str, streams))
     task = (str(ROOT / script), words, str(cwd), dict(os.environ), where)
-    process = context.Process(target=go, args=task)
+    process = server().Process(target=go, args=task)
     process.start()
     return Running(process, words, *streams[1:])
