@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import script
 from conftest import ROOT, run_python
 from PIL import Image
 
@@ -269,16 +270,13 @@ def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
 
 
 def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):
-    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "out_00000.png\n"
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert quiet(stderr)
-    finished = ["out_00000.png", *stdout.split()]
+    running = script.start("a", *QUICK, "-n", "100000", cwd=tmp_path)
+    running.wait_for(lambda: running.stdout.read_text().startswith("out_00000.png\n"))
+    running.signal(signal.SIGINT)
+    done = running.wait()
+    assert done.returncode == 130
+    assert quiet(done.stderr)
+    finished = done.stdout.split()
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
     for name in finished:
         assert levels(tmp_path / name).shape == (64, 64, 3)

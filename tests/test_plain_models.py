@@ -210,12 +210,12 @@ def test_flops_are_counted(name, model):
     assert flops.get_flop_counts()["Global"][torch.ops.aten.convolution] == sum(counted)
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_torch_compile(name, model, backend):
+def test_torch_compile(name, model):
+    """Its capture and its gradients; what it then compiles is its own."""
     torch._dynamo.reset()
     x, *rest = call_of(name)
     found = []
-    for run in (model, torch.compile(model, backend=backend)):
+    for run in (model, torch.compile(model, backend="aot_eager")):
         y = x.clone().requires_grad_()
         out = run(y, *rest)
         found.append((out.detach(), torch.autograd.grad(out.square().mean(), y)[0]))
