@@ -28,6 +28,7 @@ def go(
     """Is the code and then the script, in a process of its own."""
     for fd, path in enumerate(streams):
         os.dup2(os.open(path, (os.O_WRONLY if fd else os.O_RDONLY) | os.O_NOCTTY), fd)
+    sys.stdin = open(0, closefd=False)  # multiprocessing's is empty
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

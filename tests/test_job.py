@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import script
 from conftest import ROOT, run_python
 from PIL import Image
 
@@ -318,29 +317,28 @@ def test_batches_of_a_job_file_are_the_pictures_of_runs_alone(clip_sample, tmp_p
 
 def test_a_pipe_gets_a_path_for_each_line_before_it_sends_the_next(tmp_path):
     """Even in batches: nobody waits for company that may never come."""
-    command = [sys.executable, ROOT / "clip_sample.py", "--jobs", "-", *QUICK, "-bs", "4"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
-        for i, line in enumerate(["red apple", '{"prompts": "fox", "output": "fox_{i}.webp"}']):
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            path = process.stdout.readline().strip()
-            assert path == ("out_00000.png", "fox_1.webp")[i]
-            assert levels(tmp_path / path).shape == (64, 64, 3)
-        stdout, stderr = process.communicate()
-    assert (process.returncode, stdout) == (0, ""), stderr
+    os.mkfifo(tmp_path / "pipe")
+    running = script.start("--jobs", "-", *QUICK, "-bs", "4", cwd=tmp_path, stdin=tmp_path / "pipe")
+    with open(tmp_path / "pipe", "w", buffering=1) as pipe:
+        for line, paths in (
+            ("red apple", ["out_00000.png"]),
+            ('{"prompts": "fox", "output": "fox_{i}.webp"}', ["out_00000.png", "fox_1.webp"]),
+        ):
+            pipe.write(line + "\n")
+            running.wait_for(lambda: running.stdout.read_text().split() == paths)  # noqa: B023
+            assert levels(tmp_path / paths[-1]).shape == (64, 64, 3)
+    assert running.wait().returncode == 0
 
 
 def test_ctrl_c_while_a_pipe_says_nothing(tmp_path):
-    command = [sys.executable, ROOT / "clip_sample.py", "--jobs", "-", *QUICK]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
-        process.stdin.write("red apple\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "out_00000.png\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(600) == 130  # though the pipe is still open
-    assert os.listdir(tmp_path) == ["out_00000.png"]
+    os.mkfifo(tmp_path / "pipe")
+    running = script.start("--jobs", "-", *QUICK, cwd=tmp_path, stdin=tmp_path / "pipe")
+    with open(tmp_path / "pipe", "w", buffering=1) as pipe:
+        pipe.write("red apple\n")
+        running.wait_for(lambda: running.stdout.read_text() == "out_00000.png\n")
+        running.signal(signal.SIGINT)
+        assert running.wait().returncode == 130  # though the pipe is still open
+    assert sorted(os.listdir(tmp_path)) == ["out_00000.png", "pipe"]
 
 
 def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
@@ -415,7 +413,7 @@ def test_image_prompts_may_be_paths():
 
 def test_a_job_file_that_is_no_text(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    done = run_python(ROOT / "clip_sample.py", "--jobs", "a.png", *QUICK, cwd=tmp_path)
+    done = script.start("--jobs", "a.png", *QUICK, cwd=tmp_path).wait()
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "clip_sample.py: --jobs: a.png is not a text file; give one job a line\n"
