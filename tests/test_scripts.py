@@ -170,14 +170,8 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
     (tmp_path / "jobs").write_text("\n".join(map(json.dumps, lines)))
     done = run("clip_sample", "--jobs", "jobs")
     assert (done.returncode, done.stdout.split()) == (2, ["a.png", "b.png", "c.png"])
-    assert (
-        "jobs:4: --cutn is an option of clip_sample.py, not of cfg_sample.py; leave it out"
-        in done.stderr
-    )
-    assert (
-        "jobs:5: script: 'paint' is not a script; use one of clip_sample, cfg_sample, cfg_mod"
-        in done.stderr
-    )
+    assert "jobs:4: --cutn is an option of clip_sample.py, not of cfg_sample.py;" in done.stderr
+    assert "jobs:5: script: 'paint' is not a script; use one of clip_sample, cfg" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -189,13 +183,10 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
         ("clip_sample", ["a", "--cutn", "0"], "argument --cutn: '0' is not a whole number from 1"),
         ("clip_sample", ["--clip", "ViT-B/32", "a"], "argument --clip: 'a' is not available; use"),
         ("clip_sample", ["a", "--init", "none.png"], "init image none.png: there is no such file"),
-        ("clip_sample", ["a", "--init", INIT, "-st", "0.01"], "--starting-timestep: no step"),
         ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms always ha"),
         ("cfg_sample", ["a:1e39"], "weights are too large; keep their sum below 3.4e+38"),
-        ("cfg_sample", ["a", "-cs", "5"], "--clip-guidance-scale is an option of clip_sample.py"),
         ("clip_sample", ["a", "--checkpoint", ""], "--checkpoint: '' is not a file; give the path"),
         ("cfg_modify_image", [], "no picture to modify: name it before the prompts"),
-        ("cfg_modify_image", [INIT, "a", "-mt", "0.01"], "--max-timestep: no step is below 0.01"),
         ("cfg_modify_image", [INIT, "a", "--method", "ddpm"], "argument --method: invalid choice"),
     ],
 )  # fmt: skip
