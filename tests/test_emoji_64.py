@@ -69,7 +69,7 @@ def test_clip_tells_the_training_pictures_apart(models, pictures):
 
 @pytest.mark.parametrize("guidance", [0.0, 100.0])
 def test_it_draws_what_it_is_asked(models, pictures, guidance):
-    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=20))
+    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=10))
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     seen = clip.embed_images(models[1], drawn) @ clip.embed_texts(models[1], names).T
