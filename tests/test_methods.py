@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from closed_forms import gaussian, mixture, run, spliced, start, towards_y, uniform
+from exact_models import gaussian, mixture, run, spliced, start, towards_y, uniform
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from closed_forms import (
+from exact_models import (
     MEANS,
     NEAR,
     POSTERIOR_MEAN,
