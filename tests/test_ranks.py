@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from unittest import mock
 import pytest
 import script
 from conftest import ROOT
+from torch.distributed import TCPStore
 
 from v_diffusion.run.ranks import Rank, this_rank
 from v_diffusion.shell.errors import UserError
@@ -35,13 +35,12 @@ def launch(*args: object, cwd: Path) -> subprocess.Popen[str]:
 
 def both(*args: object, cwd: Path) -> list[CompletedProcess]:
     """Two processes in the environment that torchrun would give them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    started = []
+    host, started = "127.0.0.1", []
+    store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": host, "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
     for i in range(2):
-        ranks = {"RANK": str(i), "LOCAL_RANK": str(i), "WORLD_SIZE": "2"}
-        with mock.patch.dict(os.environ, environment | ranks):
+        ranks = {"RANK": str(i), "LOCAL_RANK": str(i), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        with mock.patch.dict(os.environ, meeting | ranks):
             started.append(script.start(*args, cwd=cwd))
     return [running.wait() for running in started]
 
