@@ -103,7 +103,7 @@ def test_the_baseline_does_the_same_work():
     t, embed = torch.tensor([0.3, 0.8]), torch.randn(2, 256)
     found = []
     for (model, clip_model), make in (
-        (evaluate.load(), guidance.make_cond_fn),
+        (evaluate.load()[:2], guidance.make_cond_fn),
         (baseline, plain.make_cond_fn),
     ):
         y = x.clone().requires_grad_()

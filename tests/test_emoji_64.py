@@ -79,7 +79,7 @@ def test_it_draws_what_it_is_asked(models, pictures, guidance):
 
 
 def test_the_sketch_is_drawn_once_a_run(models):
-    model, clip_model = models
+    model, clip_model, _ = models
     drawn = []
     hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
     jobs = evaluate.jobs(["fox", "fox"], 50.0, [0, 1], steps=3)
