@@ -6,7 +6,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before PyTorch is imported, here and in what the tests start: threads that wait in a loop keep
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import script
 import torch
+from filelock import FileLock
 from standin_weights import state_dict
 
 from v_diffusion.shell import program
@@ -53,22 +55,36 @@ def clip_tiny_tensors() -> dict[str, torch.Tensor]:
     return state_dict(manifest("clip_tiny"), half=True)
 
 
+@contextmanager
+def standin(factory: pytest.TempPathFactory, name: str, **how: bool) -> Iterator[Path]:
+    """A file of stand-in weights, for all of xdist's workers; who is the last removes it."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path, user = folder / f"{name}.pth", folder / f"{name}.user{os.getpid()}"
+    with FileLock(folder / f"{name}.lock"):
+        if not path.exists():
+            torch.save(state_dict(manifest(name), **how), path)
+        user.touch()
+    yield path
+    with FileLock(folder / f"{name}.lock"):
+        user.unlink()
+        if not list(folder.glob(f"{name}.user*")):
+            path.unlink()
+
+
 @pytest.fixture(scope="session")
 def cc12m_1_file(tmp_path_factory: pytest.TempPathFactory):
     """The stand-in for the published cc12m_1.pth, 2.4 GB."""
-    path = tmp_path_factory.mktemp("cc12m_1") / "cc12m_1.pth"
-    torch.save(state_dict(manifest("cc12m_1")), path)
-    yield path
-    path.unlink()
+    with standin(tmp_path_factory, "cc12m_1") as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
 def clip_vit_b_16_file(tmp_path_factory: pytest.TempPathFactory):
     """The stand-in for CLIP ViT-B/16, as a plain state dict."""
-    path = tmp_path_factory.mktemp("clip") / "vit_b_16.pth"
-    torch.save(state_dict(manifest("clip_vit_b_16"), half=True), path)
-    yield path
-    path.unlink()
+    with standin(tmp_path_factory, "clip_vit_b_16", half=True) as path:
+        yield path
 
 
 def assert_gradients_agree(found: torch.Tensor, expected: torch.Tensor | np.ndarray) -> None:

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import script
 from conftest import ROOT, run_python
 from PIL import Image
 
@@ -181,15 +182,11 @@ def test_a_text_beyond_77_tokens_is_cut_with_a_warning(clip_sample, tmp_path):
 MISTAKES = [
     ((), "no prompt: give at least one text"),
     (("a:1", "b:-1"), "the prompts' weights sum to 0; change one of them"),
-    (("a", "--images", "b:-1"), "the prompts' weights sum to 0; change one of them"),
-    (("a", ""), "prompts: '' is empty; complete it or leave it out"),
     (("  :2",), "prompts: '  :2' is empty; complete it or leave it out"),
     (("--images", ":2"), "images: ':2' is empty; complete it or leave it out"),
-    (("--images", "none.png"), "image prompt none.png: there is no such file"),
     (("--images", "none.png:0.5", "--seed", "1"), "image prompt none.png: there is no such file"),
     (("a", "--model", "nothing"), "invalid choice: 'nothing'"),
     (("a", "--steps", "many"), "'many' is not a whole number from 1 to 1000000"),
-    (("a", "--steps", "0"), "'0' is not a whole number from 1 to 1000000"),
     (("a", "-n", "0"), "'0' is not a whole number of at least 1"),
     (("a", "-bs", "-1"), "'-1' is not a whole number of at least 1"),
     (("a", "--eta", "1.5"), "'1.5' is not a number from 0 to 1"),
@@ -200,10 +197,7 @@ MISTAKES = [
         "the method plms always has eta 0; leave --eta out",
     ),
     (("a", "--method", "ddpm", "--eta", "0.5"), "the method ddpm always has eta 1; leave --eta"),
-    (("a", "-cs", "inf"), "'inf' is not a finite number"),
     (("a", "--seed", "-2"), "'-2' is not a whole number from 0 to 18446744073709551615"),
-    (("a", "--seed", str(2**64)), "is not a whole number from 0 to 18446744073709551615"),
-    (("a", "--seed", str(2**64 - 1), "-n", "2"), "--seed: the last image's would exceed"),
     (
         ("a", "--resume", "--no-metadata"),
         "--resume and --no-metadata exclude each other; drop one of them",
@@ -269,16 +263,13 @@ def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
 
 
 def test_ctrl_c_leaves_the_finished_images_and_no_traceback(tmp_path):
-    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "out_00000.png\n"
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert quiet(stderr)
-    finished = ["out_00000.png", *stdout.split()]
+    running = script.start("a", *QUICK, "-n", "100000", cwd=tmp_path)
+    running.wait_for(lambda: running.stdout.read_text().startswith("out_00000.png\n"))
+    running.signal(signal.SIGINT)
+    done = running.wait()
+    assert done.returncode == 130
+    assert quiet(done.stderr)
+    finished = done.stdout.split()
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
     for name in finished:
         assert levels(tmp_path / name).shape == (64, 64, 3)

@@ -190,9 +190,7 @@ def test_the_same_run_twice_is_told_before_it_draws(clip_sample, tmp_path):
     words = ("a", *QUICK, "--steps", "5", "-n", "100000")
     first = script.start(*words, cwd=tmp_path)
     try:
-        while not (tmp_path / "out_00005.png").exists():
-            assert first.process.is_alive()
-            time.sleep(0.01)
+        first.wait_for((tmp_path / "out_00005.png").exists)
         done = clip_sample(*words)
         assert (done.returncode, done.stdout) == (1, "")
         text = "out_00000.png: another process is drawing it; wait for it to end, or give another"
@@ -207,20 +205,15 @@ def test_the_same_run_twice_is_told_before_it_draws(clip_sample, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("delay", [0, 0.1, 1.0])
 def test_an_interrupted_run_leaves_no_lock(tmp_path, name, delay):
-    command = [sys.executable, ROOT / "clip_sample.py", "a", *QUICK, "-n", "100000"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not (tmp_path / ".out_00000.png.lock").exists():
-            time.sleep(0.001)
-        time.sleep(delay)
-        process.send_signal(signal.Signals[name])
-        _, said = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.Signals[name] and "Traceback" not in said
+    running = script.start("a", *QUICK, "-n", "100000", cwd=tmp_path)
+    running.wait_for((tmp_path / ".out_00000.png.lock").exists)
+    time.sleep(delay)
+    running.signal(signal.Signals[name])
+    done = running.wait()
+    assert done.returncode == 128 + signal.Signals[name] and "Traceback" not in done.stderr
     assert not list(tmp_path.glob(".*"))
 
 

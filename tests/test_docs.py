@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_python
+import script
+from conftest import ROOT
 
 from docs import options
 
@@ -78,7 +79,7 @@ def test_commands_are_understood(page):
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "models.md"], ids=lambda page: page.name)
 def test_the_examples_in_python_run(page, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    done = run_python("-c", "\n".join(blocks), cwd=tmp_path)
+    done = script.start(cwd=tmp_path, script="", code="\n".join(blocks)).wait()
     assert done.returncode == 0, done.stderr
     written = {"README.md": {"red_apple.png"}, "models.md": {"fox_0.png", "fox_1.png", "apple.png"}}
     assert {path.name for path in tmp_path.iterdir()} == written[page.name]

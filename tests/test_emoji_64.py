@@ -69,7 +69,7 @@ def test_clip_tells_the_training_pictures_apart(models, pictures):
 
 @pytest.mark.parametrize("guidance", [0.0, 100.0])
 def test_it_draws_what_it_is_asked(models, pictures, guidance):
-    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=20))
+    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=10))
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     seen = clip.embed_images(models[1], drawn) @ clip.embed_texts(models[1], names).T
@@ -79,7 +79,7 @@ def test_it_draws_what_it_is_asked(models, pictures, guidance):
 
 
 def test_the_sketch_is_drawn_once_a_run(models):
-    model, clip_model = models
+    model, clip_model, _ = models
     drawn = []
     hook = model.sketch.register_forward_hook(lambda *call: drawn.append(call[2]))
     jobs = evaluate.jobs(["fox", "fox"], 50.0, [0, 1], steps=3)

@@ -1,7 +1,8 @@
 import sys
 
 import pytest
-from conftest import ROOT, run_python
+import script
+from conftest import ROOT
 
 FAULTS = '''
 import resource
@@ -23,5 +24,5 @@ print(given_back > 10000, faults() < 1000)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's alone")
 def test_kept_memory_is_not_faulted_in_again():
-    done = run_python("-c", FAULTS, cwd=ROOT)
+    done = script.start(cwd=ROOT, script="", code=FAULTS).wait()
     assert done.stdout == "True True\n", done.stderr

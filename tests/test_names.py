@@ -4,12 +4,10 @@ import itertools
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import script
 
 from v_diffusion.images import names as naming
 from v_diffusion.images.names import NUMBER, Names, check_pattern, label, path_of, slug
@@ -193,20 +191,15 @@ def test_mistakes_of_very_many_are_told_before_anything_is_loaded(clip_sample, f
     assert os.listdir() == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there is no Ctrl-C to send")
 def test_the_first_of_ten_million(folder):
     """It comes, and in no more memory than that of a thousand."""
-    words = ["a", "--model", "emoji_64", "--steps", "1", "-cs", "0", "-n", str(MANY)]
-    command = [sys.executable, ROOT / "clip_sample.py", *words, "-o", "{i}/{seed:x}.png"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "0/0.png\n"
-        status = Path(f"/proc/{process.pid}/status")
-        peak = status.read_text().split("RssAnon:")[1].split()[0] if status.exists() else "0"
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=600)
-    assert process.returncode == 130
+    words = ("a", "--model", "emoji_64", "--steps", "1", "-cs", "0", "-n", str(MANY))
+    running = script.start(*words, "-o", "{i}/{seed:x}.png", cwd=folder)
+    running.wait_for(lambda: running.stdout.read_text().startswith("0/0.png\n"))
+    status = Path(f"/proc/{running.process.pid}/status")
+    peak = status.read_text().split("RssAnon:")[1].split()[0] if status.exists() else "0"
+    running.signal(signal.SIGINT)
+    assert running.wait().returncode == 130
     assert int(peak) < 1_500_000  # kB; ten million paths would take more than that alone
     assert [path for path in folder.rglob(".*")] == []
 

@@ -1,9 +1,7 @@
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,28 +21,6 @@ LEVELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(LEVELS)
 RECORD = PLAIN
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG")
-
-# Writes 200 small images to the folder, as a resumed run does, and says each one's number.
-WRITER = """
-import sys
-from pathlib import Path
-import numpy as np
-from PIL import Image
-from v_diffusion.images import output
-from v_diffusion.job.job import Job
-from v_diffusion.images.inputs import Inputs
-from v_diffusion.images.record import Sources, record
-
-sources = Sources("a" * 64, "b" * 64, "2")
-paths = [Path(sys.argv[1], f"made/{i:03}.png") for i in range(200)]
-output.prepare(paths)
-for i, path in enumerate(paths):
-    made = record(Job("red apple", seed=5 + i), Inputs(), sources, i)
-    if not output.is_done(path, made):
-        levels = np.random.default_rng(5 + i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        output.write(Image.fromarray(levels), path, made)
-        print(i, flush=True)
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -283,28 +259,3 @@ def test_is_done_of_what_can_not_be_read(folder):
     with pytest.raises(UserError) as caught:
         output.is_done(Path("x.png"), RECORD)
     assert str(caught.value) == "can't read x.png: Is a directory"
-
-
-def test_killed_ten_times_and_resumed(folder):
-    rng = random.Random(0)
-    for _ in range(10):
-        # The writer has at least 20 images to go, so it is always killed before its end.
-        arguments = [sys.executable, "-c", WRITER, str(folder / "killed")]
-        environment = os.environ | {"PYTHONPATH": str(Path(output.__file__).parents[2])}
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as process:
-            for _ in range(rng.randint(1, 14)):
-                assert process.stdout.readline()
-            time.sleep(rng.random() * 0.002)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
-    begun = len([name for name in names(folder / "killed/made") if name[0] != "."])
-    last = run_python("-c", WRITER, folder / "killed", cwd=folder)
-    whole = run_python("-c", WRITER, folder / "whole", cwd=folder)
-    assert (last.returncode, len(last.stdout.split())) == (0, 200 - begun)
-    assert (whole.returncode, len(whole.stdout.split())) == (0, 200)
-    ended, through = (
-        {path.name: path.read_bytes() for path in (folder / name / "made").iterdir()}
-        for name in ("killed", "whole")
-    )
-    assert len(through) == 200
-    assert ended == through

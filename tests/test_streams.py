@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import script
 from conftest import ROOT
 from PIL import Image
 
@@ -64,8 +65,8 @@ def test_with_all_streams_closed_it_draws(shell, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_behind_a_stream(shell, tmp_path):
-    status, _, said = shell(DRAW, "> /dev/full")
-    assert (status, said) == (1, f"Using device: cpu\nclip_sample.py: {FULL}")
+    done = script.start(*DRAW[1:], cwd=tmp_path, stdout="/dev/full").wait()
+    assert (done.returncode, done.stderr) == (1, f"Using device: cpu\nclip_sample.py: {FULL}")
     assert shell(GRID, "> /dev/full") == (1, "", f"make_grid.py: {FULL}")
     assert shell(GRID, "2> /dev/full") == (0, "grid.png\n", "")
     assert shell((*GRID, "--nonsense"), "2> /dev/full") == (2, "", "")

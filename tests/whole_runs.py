@@ -17,7 +17,15 @@ from v_diffusion.run.request import Order
 from v_diffusion.studio.models import Models
 
 DATA = Path(__file__).with_name("data")
-LATER = json.loads((DATA / "later" / "later.json").read_text())
+
+
+def cases(folder: str) -> list[dict[str, Any]]:
+    """The runs whose pictures are in a folder of the tests' data."""
+    found = json.loads((DATA / folder / f"{folder}.json").read_text())
+    return [{"script": "clip_sample.py", "folder": folder} | case for case in found]
+
+
+EARLIER, LATER = cases("e2e"), cases("later")
 
 
 def model_of(case: dict[str, Any]) -> str:
@@ -44,7 +52,7 @@ def grey_levels_off(order: Order, studio: Studio, case: dict[str, Any]) -> np.nd
     """By how much each value of a drawn picture is not the original's."""
     (picture,) = studio.draw_batch([order.job], [order.inputs], disable=True)
     (expected,) = case["images"]
-    theirs = np.asarray(Image.open(DATA / case.get("folder", "later") / expected)).astype(int)
+    theirs = np.asarray(Image.open(DATA / case["folder"] / expected)).astype(int)
     ours = np.asarray(picture).astype(int)
     assert ours.shape == theirs.shape
     return np.abs(ours - theirs)
