@@ -6,6 +6,7 @@ minutes on an H100. With --dry it does what it can with small models on a CPU: d
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -88,6 +89,8 @@ def main(argv: list[str]) -> None:
             failed = True
             figures["error"] = f"{type(error).__name__}: {error}"
             traceback.print_exc()
+            traceback.clear_frames(error.__traceback__)  # which hold what takes the memory
+        gc.collect()  # models that are replaced in part refer to themselves
         if not args.dry:
             torch.cuda.empty_cache()
         args.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SHAPES = 2  # that a function's graphs are kept of, each in memory of its own
-
 
 class Graphs:
     """The graphs of a function for one shape of its arguments, and the memory that they use."""
@@ -63,6 +61,7 @@ def graphed(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
             on their shapes alone. The first one may want a gradient, which is then asked for
             before the next call.
     """
+    # Of one shape at a time: graphs keep all that is computed in memory of their own.
     known: dict[Any, Graphs | None] = {}
 
     def replay(x: Tensor, *args: Tensor, **kwargs: Tensor) -> Tensor:
@@ -70,8 +69,7 @@ def graphed(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         wants_grad = x.requires_grad and torch.is_grad_enabled()
         key = names, wants_grad, *((one.shape, one.dtype) for one in (x, *rest))
         if key not in known:
-            if len(known) == SHAPES:
-                known.clear()
+            known.clear()
             known[key] = None
             # It also does what can't be captured: it loads kernels, or compiles them.
             return fn(x, *args, **kwargs)
