@@ -70,13 +70,16 @@ class MakeCutouts(nn.Module):
         Args:
             generators: one CPU stream for each picture, so that its cutouts don't depend on the
                 batch. By default all pictures have the same places, drawn from torch's own stream.
+
+        Raises:
+            ValueError: there are more or fewer streams than pictures.
         """
         height, width = input.shape[2:]
         streams: Sequence[torch.Generator | None] = generators or [None]
         drawn = [[self.draw(height, width, one) for _ in range(self.cutn)] for one in streams]
         groups = torch.split(input, 1) if generators else [input]
         rows = []
-        for pictures, boxes in zip(groups, drawn):
+        for pictures, boxes in zip(groups, drawn, strict=True):
             pooled = [F.adaptive_avg_pool2d(pictures[..., y, x], self.cut_size) for y, x in boxes]
             rows.append(torch.stack(pooled))
         return torch.cat(rows, dim=1).flatten(0, 1)

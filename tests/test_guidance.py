@@ -4,6 +4,7 @@ import torch
 
 from CLIP.guidance import MakeCutouts, make_cond_fn, make_normalize, spherical_dist_loss
 from CLIP.model import build_model
+from diffusion import noise
 
 CASES = [(32, 16, 1.0), (48, 5, 0.5), (64, 3, 2.0)]
 
@@ -71,3 +72,10 @@ def test_guidance_in_parts_is_guidance_at_once(clip_tiny_tensors):
     for other in grads[1:]:
         scale = grads[0].abs().max()
         torch.testing.assert_close(other / scale, grads[0] / scale, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_stream_for_each_picture(streams):
+    cutouts = MakeCutouts(8, 2)
+    with pytest.raises(ValueError, match="zip"):
+        cutouts(torch.zeros(2, 3, 16, 16), noise.streams(range(streams)))

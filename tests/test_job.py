@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import run_python
 
@@ -173,3 +174,8 @@ def test_image_prompts_may_be_paths():
     assert Job(images=Path("a.png"), model="emoji_64").images == (("a.png", 1),)
     with pytest.raises(JobError, match="neither a text nor a list of texts"):
         Job([Path("a.png")], model="emoji_64")
+
+
+def test_numbers_may_be_numpys():
+    job = Job("a", steps=np.int64(7), seed=np.int64(3), eta=np.float32(0))
+    assert job == Job("a", steps=7, seed=3, eta=0)

@@ -152,6 +152,40 @@ def test_replaced_layers_are_used(name, model, change):
     assert_the_same(twin_of(model), model, call_of(name))
 
 
+def other_activations(model: nn.Module) -> None:
+    for one in model.clip.visual.transformer.resblocks:
+        one.mlp.gelu = nn.Identity()
+
+
+def one_more_layer(model: nn.Module) -> None:
+    for one in model.clip.visual.transformer.resblocks:
+        one.mlp.add_module("more", nn.Linear(128, 128))
+
+
+def other_edges(model: nn.Module) -> None:
+    for one in model.modules():
+        if isinstance(one, nn.Conv2d) and one.kernel_size == (3, 3):
+            one.padding_mode = "circular"
+            one._reversed_padding_repeated_twice = [1] * 4
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("clip", other_activations),
+        ("clip", one_more_layer),
+        ("cc12m_1", other_edges),
+        ("unconditional", other_edges),
+    ],
+)
+def test_blocks_of_other_parts_are_used(name, change):
+    model = make(name)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        change(model)
+    assert_the_same(twin_of(model), model, call_of(name))
+
+
 def test_hooks_that_are_there_fire(name, model):
     convolutions = [one for one in model.modules() if isinstance(one, nn.Conv2d)]
     seen = []
@@ -184,7 +218,13 @@ def test_saving_is_refused_and_a_copy_is_right(name, model):
     twin = twin_of(model)
     out = twin(*args)
     assert torch.equal(copy.deepcopy(twin)(*args), out)
-    assert "save the plain module" in refused(getattr(twin, "clip", twin).state_dict)
+    inner = getattr(twin, "clip", twin)
+    told = "save or fill the plain module"
+    assert told in refused(inner.state_dict)
+    weights = getattr(model, "clip", model).state_dict()
+    zeros = {key: 0 * weight for key, weight in weights.items()}
+    assert told in refused(lambda: inner.load_state_dict(zeros, strict=False))
+    assert torch.equal(twin(*args), out)
 
 
 def test_inference_mode(name, model):

@@ -6,6 +6,7 @@ a layer of their own, a parametrisation) is left as it is, and so computes what 
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -19,10 +20,6 @@ from . import bf16, kernels
 Model = TypeVar("Model", bound=nn.Module)
 Replace = Callable[[nn.Module], nn.Module | None]
 BLOCKS = (blocks.ConvBlock, blocks.PlainConvBlock, blocks.SelfAttention)
-# The modules that those which are replaced may consist of.
-CLIPS = (clip.Attention, clip.Block, clip.LayerNorm, clip.QuickGELU)
-PYTORCHS = (nn.Conv2d, nn.Identity, nn.Linear, nn.ModuleDict, nn.Sequential)
-KNOWN = {*BLOCKS, blocks.Modulation, *CLIPS, *PYTORCHS}
 REMEDY = "use the plain module"
 FILTERS = 16  # layers with another number of filters than a multiple are the last ones
 
@@ -73,12 +70,27 @@ def checkpointed(model: Model) -> Model:
     return twin
 
 
+def parts(module: nn.Module) -> dict[str, type]:
+    """Return the types of a module and of all in it by name."""
+    return {name: type(one) for name, one in module.named_modules()}
+
+
+@cache
+def as_made() -> list[dict[str, type]]:
+    """Return the parts of every module that may be replaced, as `diffusion` and `CLIP` make it."""
+    with clip.on_meta():
+        made = [nn.Conv2d(1, 1, 1), clip.Block(clip.HEAD_WIDTH, causal=False)]
+        for c_in in (1, 2):  # without and with a convolution beside
+            made += [blocks.ConvBlock(c_in, 1, 1, 1, is_last) for is_last in (False, True)]
+            made += [blocks.PlainConvBlock(c_in, 1, 1, blocks.Style())]
+    return [parts(module) for module in made]
+
+
 def is_untouched(module: nn.Module) -> bool:
     """Return whether a module and all in it are as `diffusion` and `CLIP` make them."""
-    return all(
-        type(one) in KNOWN
-        and "forward" not in vars(one)
-        and not any(hooks for name, hooks in vars(one).items() if name.endswith("_hooks"))
+    return parts(module) in as_made() and not any(
+        "forward" in vars(one)
+        or any(hooks for name, hooks in vars(one).items() if name.endswith("_hooks"))
         for one in module.modules()
     )
 
@@ -89,7 +101,8 @@ def is_ours(layer: nn.Module) -> bool:
         return False
     side = layer.kernel_size[0]
     found = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups
-    return side in (1, 3) and found == ((side, side), (side // 2,) * 2, (1, 1), (1, 1), 1)
+    usual = (side, side), (side // 2,) * 2, (1, 1), (1, 1), 1
+    return side in (1, 3) and found == usual and layer.padding_mode == "zeros"
 
 
 def check(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -115,8 +128,15 @@ def check(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         raise ValueError(f"a twin takes {wanted}, not {list(x.shape)}; change the input's shape")
 
 
-def refuse_saving(module: nn.Module, *_: object) -> None:
-    raise RuntimeError("a twin has no state dict; save the plain module")
+def refuse_state(module: nn.Module, *_: object) -> None:
+    raise RuntimeError("a twin has no state dict; save or fill the plain module")
+
+
+def guard(twin: nn.Module, image_module: nn.Module) -> None:
+    """Have a twin refuse what it can't do right. The latter is the one that is given pictures."""
+    image_module.register_forward_pre_hook(check, with_kwargs=True)
+    twin.register_state_dict_pre_hook(refuse_state)  # type: ignore[no-untyped-call]
+    twin.register_load_state_dict_pre_hook(refuse_state)  # type: ignore[no-untyped-call]
 
 
 def accelerate(model: Model, checkpointing: bool = False) -> Model:
@@ -169,8 +189,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
 
     twin: Any = frozen_copy(model, replace)
     if can_compile:
-        (twin if tower is None else twin.visual).register_forward_pre_hook(check, with_kwargs=True)
-        twin.register_state_dict_pre_hook(refuse_saving)
+        guard(twin, twin if tower is None else twin.visual)
     made: Model = twin if can_compile else twin.to(memory_format=torch.channels_last)
     return made
 
@@ -245,7 +264,6 @@ def accelerate_in_bf16(model: Model, checkpointing: bool = False) -> Model:
         return faster(module)
 
     twin: Any = frozen_copy(model, replace).float()
-    twin.register_forward_pre_hook(check, with_kwargs=True)
-    twin.register_state_dict_pre_hook(refuse_saving)
+    guard(twin, twin)
     made: Model = twin
     return made

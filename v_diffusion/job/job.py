@@ -135,7 +135,8 @@ def validated(job: Job) -> dict[str, Any]:
     values = {field.name: getattr(job, field.name) for field in fields(job)}
     values["model"] = card.name
     for name, value in values.items():
-        if value not in (None, ()) and name not in (*rows, "script"):
+        given = value is not None and not (isinstance(value, tuple) and not value)
+        if given and name not in (*rows, "script"):
             raise JobError(not_available(name, script))
         if name in ("prompts", "images"):
             values[name] = prompts_of(name, value, script)

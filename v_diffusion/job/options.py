@@ -109,7 +109,7 @@ TABLE = (
     ),
     Option(
         "clip_checkpoint", ("--clip-checkpoint",), PICTURE,
-        "the file of CLIP's weights, or of those of each --clip in order", text,
+        "the file of CLIP's weights; for several CLIPs, a file for each in their order", text,
         default="the published or shipped files", extra=SEVERAL | {"metavar": "FILE"},
     ),
     Option(
