@@ -173,7 +173,7 @@ def test_films_in_a_job_file(clip_sample, tmp_path):
         (["--film", "{k}.png"], "--film: {k}.png: there is no field {k}; use {i}, {seed} or {pro"),
         (["--film", "in.png", "--init", "in.png"], "in.png is an input picture; give another name"),
         (["--film", "a fox"], "use .png, .webp or .gif; put prompts before the options, or after"),
-        (["--film", "x.png", "-o", "x.png"], "--film: x.png: images 0 and 0 would both be x.png; "),
+        (["--film", "x.png", "-o", "x.png"], "x.png: an image and its film would both be x.png; "),
     ],
 )  # fmt: skip
 def test_mistakes(clip_sample, tmp_path, words, message):

@@ -103,7 +103,9 @@ class Names:
         for k in range(n if self._numbers else 1):
             other = self._numbers.get(os.path.realpath(path(k)))
             if other is not None:
-                why = f"images {other} and {first + k} would both be {printable(path(k))}"
+                both = f"images {other} and {first + k}"
+                both = "an image and its film" if other == first + k else both
+                why = f"{both} would both be {printable(path(k))}"
                 raise bad_pattern(pattern, f"{why}; put {{i}} or {{seed}} in it", option)
         self._latest = ((os.path.realpath(path(k)), first + k) for k in range(n))
 
