@@ -184,7 +184,7 @@ class CLIP(nn.Module):
 
 
 def half_precision(model: CLIP, dtype: torch.dtype = torch.float16) -> CLIP:
-    """Make the weights fp16 (or bf16) in place, but those of LayerNorm, which are made fp32."""
+    """Convert the weights in place, by default to fp16, but those of LayerNorm to fp32."""
     model.to(dtype)
     for module in model.modules():
         if isinstance(module, LayerNorm):

@@ -7,6 +7,7 @@ from conftest import assert_gradients_agree, manifest
 
 import diffusion
 from diffusion import get_model
+from diffusion.models import blocks
 from diffusion.models.blocks import FourierFeatures
 from v_diffusion.compute import accelerate
 from v_diffusion.weights import tensors
@@ -116,3 +117,24 @@ def test_cc12m_1_computes_the_originals_numbers(golden, cc12m_1, change, i):
     np.testing.assert_allclose(stats, golden[f"unet/{i}/stats"], atol=2e-5)
 
     assert_gradients_agree(grad[..., 3::16, 5::16], golden[f"unet/{i}/grad"])
+
+
+@pytest.mark.parametrize("mean", [0, 10, 1000])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_moments_normalise_as_pytorch_does(mean, rows):
+    """What CUDA has in the place of PyTorch's kernel, and its gradient, in channels_last."""
+    draw = torch.Generator().manual_seed(0)
+    x = mean + torch.randn(3, 8, 16, 16, generator=draw)
+    weight, bias, grad = (torch.randn(*n, generator=draw) for n in ((rows, 8), (rows, 8), x.shape))
+    found = []
+    for norm, kind in ((blocks.moments_norm, torch.float32), (blocks.group_norm, torch.float64)):
+        y = x.to(kind, memory_format=torch.channels_last).requires_grad_()
+        out = norm(y, weight.expand(3, -1).to(kind), bias.expand(3, -1).to(kind))
+        found.append(
+            (out.detach().double(), torch.autograd.grad(out, y, grad.to(kind))[0].double())
+        )
+        assert out.is_contiguous(memory_format=torch.channels_last) or kind == torch.float64
+    (out, grad), (expected, expected_grad) = found
+    near = 1e-6 * (1 + mean)
+    torch.testing.assert_close(out, expected, rtol=0, atol=near)
+    torch.testing.assert_close(grad, expected_grad, rtol=0, atol=near)

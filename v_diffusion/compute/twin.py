@@ -60,13 +60,20 @@ def frozen_copy(module: nn.Module, replace: Replace = lambda _: None) -> nn.Modu
     return twin
 
 
+def with_checkpoints(replace: Replace) -> Replace:
+    """Make a `replace` that also has blocks keep their input alone."""
+
+    def with_them(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, BLOCKS):
+            return Checkpointed(frozen_copy(module, replace))
+        return replace(module)
+
+    return with_them
+
+
 def checkpointed(model: Model) -> Model:
     """Return a frozen copy of a diffusion model that guides in less memory and more time."""
-
-    def replace(module: nn.Module) -> nn.Module | None:
-        return Checkpointed(frozen_copy(module)) if isinstance(module, BLOCKS) else None
-
-    twin: Model = frozen_copy(model, replace)  # type: ignore[assignment]
+    twin: Model = frozen_copy(model, with_checkpoints(lambda _: None))  # type: ignore[assignment]
     return twin
 
 
@@ -182,11 +189,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
             return twins.Layer(Convolution(module, checkpointing))  # type: ignore[arg-type]
         return None
 
-    def replace(module: nn.Module) -> nn.Module | None:
-        if checkpointing and isinstance(module, BLOCKS):
-            return Checkpointed(frozen_copy(module, faster))
-        return faster(module)
-
+    replace = with_checkpoints(faster) if checkpointing else faster
     twin: Any = frozen_copy(model, replace)
     if can_compile:
         guard(twin, twin if tower is None else twin.visual)
@@ -258,11 +261,7 @@ def accelerate_in_bf16(model: Model, checkpointing: bool = False) -> Model:
                 return Mixed(module, checkpointing)
         return in_bf16(module)
 
-    def replace(module: nn.Module) -> nn.Module | None:
-        if checkpointing and isinstance(module, BLOCKS):
-            return Checkpointed(frozen_copy(module, faster))
-        return faster(module)
-
+    replace = with_checkpoints(faster) if checkpointing else faster
     twin: Any = frozen_copy(model, replace).float()
     guard(twin, twin)
     made: Model = twin
