@@ -70,6 +70,7 @@ def attempt(url: str, partial: Path) -> None:
         ):
             for chunk in chunks(response):
                 file.write(chunk)
+                file.flush()  # or the last of it would be lost with a process that is killed
                 bar.update(len(chunk))
 
 
