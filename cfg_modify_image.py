@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Modify a picture by prompts: take it back to noise without words, then draw it with them."""
 
-from __future__ import annotations
-
 import sys
 
 from v_diffusion.shell import program
@@ -28,11 +26,5 @@ def main(argv: list[str] | None = None) -> int:
     return run(build_parser(), CFG_MODIFY_IMAGE, argv)
 
 
-def command() -> int:
-    """Run as the installed command `cfg-modify-image`."""
-    program.begin("cfg-modify-image")
-    return program.end(main())
-
-
 if __name__ == "__main__":
-    sys.exit(program.end(main()))
+    sys.exit(main())

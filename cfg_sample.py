@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Draw pictures of text and image prompts with classifier-free guidance."""
 
-from __future__ import annotations
-
 import sys
 
 from v_diffusion.shell import program
@@ -28,11 +26,5 @@ def main(argv: list[str] | None = None) -> int:
     return run(build_parser(), CFG_SAMPLE, argv)
 
 
-def command() -> int:
-    """Run as the installed command `cfg-sample`."""
-    program.begin("cfg-sample")
-    return program.end(main())
-
-
 if __name__ == "__main__":
-    sys.exit(program.end(main()))
+    sys.exit(main())

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Draw pictures of text and image prompts with CLIP conditioned, CLIP guided v-diffusion models."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -29,12 +27,6 @@ def main(argv: list[str] | None = None) -> int:
     return run(build_parser(), CLIP_SAMPLE, argv)
 
 
-def command() -> int:
-    """Run as the installed command `clip-sample`."""
-    program.begin("clip-sample")
-    return program.end(main())
-
-
 def __getattr__(name: str) -> Any:
     """Return one of the names that other scripts import from here, which need torch."""
     from CLIP import guidance
@@ -48,4 +40,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(program.end(main()))
+    sys.exit(main())

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Put many images of one mode and size into one: a contact sheet, row by row."""
 
-from __future__ import annotations
-
 import sys
 
 from v_diffusion.shell import program

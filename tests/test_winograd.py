@@ -18,7 +18,7 @@ from v_diffusion.compute import block, kernels, pointwise, winograd
 from v_diffusion.compute.convolution import Convolution
 from v_diffusion.version import __version__
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="nothing can be compiled here")
+pytestmark = pytest.mark.skipif(bool(kernels.obstacle()), reason="nothing can be compiled here")
 ROOT = Path(__file__).parent.parent
 SHAPES = [(1, 48, 64), (3, 10, 14), (1, 16, 16), (2, 9, 31), (31, 4, 8)]
 
@@ -117,7 +117,7 @@ def test_pieces_give_all_threads_as_much():
     assert winograd.pieces(torch.Size((1, 64, 16, 16)), 2)[1] == 2
 
 
-AVAILABLE = "from v_diffusion.compute import kernels; print(kernels.available())"
+AVAILABLE = "from v_diffusion.compute import kernels; print(kernels.obstacle() is None)"
 
 
 def start(code: str, **environment: str) -> tuple[str, str]:

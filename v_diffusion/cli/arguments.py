@@ -1,7 +1,5 @@
 """From the table of options to a parser."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 from collections.abc import Sequence

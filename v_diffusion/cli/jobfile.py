@@ -1,7 +1,5 @@
 """Job files: one JSON object or one prompt a line, read as the lines come."""
 
-from __future__ import annotations
-
 import json
 import os
 import select
@@ -89,10 +87,7 @@ def open_jobs(path: str) -> BinaryIO:
 def read_orders(
     file: BinaryIO, path: str, given: Mapping[str, Any]
 ) -> Iterator[Order | BadLine | None]:
-    """Yield the orders of a job file's lines and of the options that these leave out, as they come.
-
-    None among them means that no line has come for a moment.
-    """
+    """Yield the orders of a job file's lines as they come; None: no line has come for a moment."""
     name = "stdin" if path == STDIN else printable(path)
     number = 0
     with file:

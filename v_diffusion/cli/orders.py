@@ -1,7 +1,5 @@
 """From options by name to orders."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A sampling script, from its command line to its exit status."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -11,10 +9,10 @@ from ..job.options import line_keys
 from ..job.script import Script
 from ..run.ranks import this_rank
 from ..run.request import Execution, OutputOptions, Request
+from ..shell import program
 from ..shell.console import Parser, log, print_line
 from ..shell.errors import UserError
 from ..shell.paths import expand_user
-from ..shell.program import exit_status
 from ..weights import store
 from .arguments import parse
 from .jobfile import open_jobs, read_orders
@@ -85,4 +83,7 @@ def run(parser: Parser, script: Script, argv: Sequence[str] | None) -> int:
 
         run(request)
 
-    return exit_status(parser.prog, draw)
+    if argv is not None:
+        return program.exit_status(parser.prog, draw)
+    program.begin(parser.prog)
+    return program.end(program.exit_status(parser.prog, draw))

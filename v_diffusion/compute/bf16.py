@@ -40,10 +40,8 @@ class Convolve(torch.autograd.Function):
 
 
 class Convolution(nn.Module):
-    """A convolution of stride 1 whose sides stay as they are, from any type to bf16.
-
-    Its weights are a layer's in bf16, packed at first use for pictures of that size, and at the
-    first gradient once more, turned.
+    """A convolution whose sides stay as they are, from any type to bf16, with weights packed at
+    first use and, for the gradient, once more turned.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:

@@ -21,11 +21,7 @@ Backward = TypeVar("Backward", bound=Callable[..., Any])
 
 
 def once(backward: Backward) -> Backward:
-    """Make a Function's backward refuse to be differentiated again.
-
-    PyTorch's `once_differentiable` does so only where all gradients are asked for; those to some
-    inputs would lack what goes through here.
-    """
+    """Make a Function's backward refuse to be differentiated again, whatever input is asked for."""
 
     def first(ctx: Any, *grads: Tensor) -> Any:
         if torch.is_grad_enabled():  # that is create_graph
@@ -73,17 +69,17 @@ class Through(torch.autograd.Function):
         beside = x if block.skip is None else block.skip.forward(x)
         ctx.block, ctx.first, ctx.second = block, first, None
         if not block.rectified:
-            ctx.save_for_backward(h.to(block.kept))
+            ctx.save_for_backward(h)
             return g + beside
         ctx.second = pointwise.modulate(g, moments, scales[1])
-        ctx.save_for_backward(h.to(block.kept), g.to(block.kept))
+        ctx.save_for_backward(h, g)
         return pointwise.rectify(g, ctx.second, beside)
 
     @staticmethod
     @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         block: ConvBlock = ctx.block
-        h, *last = (one.float() for one in ctx.saved_tensors)
+        h, *last = ctx.saved_tensors
         grad = in_order(grad)
         beside = grad if block.skip is None else block.skip.backward(grad)
         after = pointwise.back(grad, last[0], ctx.second) if last else None
@@ -93,20 +89,10 @@ class Through(torch.autograd.Function):
 
 
 class ConvBlock(nn.Module):
-    """The twin of a `ConvBlock` or a `PlainConvBlock` of the networks, [B, C, H, W].
+    """The twin of a `ConvBlock` or a `PlainConvBlock` of the networks, [B, C, H, W]."""
 
-    Args:
-        kept: the type of what it keeps for gradients.
-    """
-
-    def __init__(
-        self,
-        block: blocks.ConvBlock | blocks.PlainConvBlock,
-        spare: bool,
-        kept: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, block: blocks.ConvBlock | blocks.PlainConvBlock, spare: bool) -> None:
         super().__init__()
-        self.kept = kept
         layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
         self.first, self.second = (Convolution(layer, spare) for layer in layers)
         skip = block.skip
@@ -137,10 +123,7 @@ def supports(block: blocks.ConvBlock | blocks.PlainConvBlock) -> bool:
 class TransformerBlock(nn.Module):
     """The twin of a block of CLIP's image tower, [L, B, width].
 
-    Args:
-        norms: the twins of its two normalisations.
-        is_last: give the first position alone, [1, B, width], at a sixth of the cost.
-        spare: keep no packed copies of the weights.
+    The last one gives the first position alone, [1, B, width], at a sixth of the cost.
     """
 
     def __init__(

@@ -85,11 +85,7 @@ class Convolution:
     def measured(
         self, x: Tensor, before: Rectifier | None, measured: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what comes out of x, and its moments if wanted.
-
-        Args:
-            before: what x goes through first.
-        """
+        """Return what comes out of x, rectified first if `before` is given, and its moments."""
         if winograd.is_faster(x.shape, self.weight.shape, FIRST_ROOM if self.spare else math.inf):
             packed = packed_once(self.packed, "tiles", lambda: winograd.pack(self.weight))
             values = None if before is None else before.values
@@ -108,11 +104,8 @@ class Convolution:
     def backward(
         self, grad: Tensor, before: Rectifier | None = None, added: Tensor | None = None
     ) -> Tensor:
-        """Return the gradient to x, given that to what came out.
-
-        Args:
-            before: what the given one goes back through first.
-            added: another to add.
+        """Return the gradient to x, given that to what came out; `before` is what the latter goes
+        back through first, and `added` another gradient to add.
         """
         turned = self.weight.transpose(0, 1)
         if winograd.is_faster(grad.shape, turned.shape, LITTLE_ROOM if self.spare else ROOM):

@@ -56,10 +56,8 @@ class Replay(torch.autograd.Function):
 def graphed(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Make a function that replays the kernels of `fn`, captured at its second call of a shape.
 
-    Args:
-        fn: a function of tensors on CUDA that never waits for the device, and whose kernels depend
-            on their shapes alone. The first one may want a gradient, which is then asked for
-            before the next call.
+    `fn` takes tensors on CUDA, never waits for the device, and its kernels depend on shapes alone.
+    The first tensor may want a gradient, which is then asked for before the next call.
     """
     # Of one shape at a time: graphs keep all that is computed in memory of their own.
     known: dict[Any, Graphs | None] = {}

@@ -3,8 +3,6 @@
 PyTorch's own product of fp32 matrices is MKL's, which leaves a sixth of an AMD processor unused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -48,11 +46,7 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear:
-    """`F.linear` of [..., K] with weights [N, K] and a bias [N], which are shared.
-
-    Args:
-        spare: pack the weights anew each time.
-    """
+    """`F.linear` of [..., K], weights [N, K] and a bias [N]; packed anew each time if `spare`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, spare: bool) -> None:
         self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()

@@ -3,8 +3,6 @@
 Pictures are [B, C, H, W] of fp32 in channels_last; C fills the processor's vectors.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,11 +19,8 @@ class Rectifier:
 
     Args:
         scale, shift: [B, C].
-        moments: [B, 2], the mean of each image of h and 1 over its standard deviation, if it is
-            normalised.
-        h: on the way back.
-        more: [B, 3], on the way back, what h has through its normalisation: a number to add, and
-            another for each unit of h; and h's mean.
+        moments: [B, 2], the mean of h and 1 over its standard deviation, if it is normalised.
+        h, more: on the way back h, and [B, 3], the result of `normalisation_gradient` and h's mean.
     """
 
     scale: Tensor
@@ -70,7 +65,7 @@ def modulate(h: Tensor, found: Tensor | None, modulation: Tensor | None) -> Rect
 
     Args:
         found: h's moments, [B, parts, 3]; None if h is only rectified.
-        modulation: [B, 2 C] or [1, 2 C]; each channel's scale beyond 1, then each one's shift.
+        modulation: [B, 2 C] or [1, 2 C], each channel's scale beyond 1, then each one's shift.
     """
     b, c = h.shape[:2]
     if found is None or modulation is None:

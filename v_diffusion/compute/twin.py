@@ -25,10 +25,7 @@ FILTERS = 16  # layers with another number of filters than a multiple are the la
 
 
 class Checkpointed(nn.Module):
-    """A block that keeps its input alone for the backward pass and computes the rest again.
-
-    Chen et al. 2016, arXiv 1604.06174.
-    """
+    """A block that keeps its input alone for gradients: Chen et al. 2016, arXiv 1604.06174."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -43,10 +40,8 @@ class Checkpointed(nn.Module):
 
 
 def frozen_copy(module: nn.Module, replace: Replace = lambda _: None) -> nn.Module:
-    """Copy the structure of a module, but not its tensors, which want no gradients any more.
-
-    Args:
-        replace: gives the module to stand in another's place, None for a copy.
+    """Copy a module, with tensors that are shared and want no gradients; `replace` gives the module
+    to stand in another's place, None for a copy.
     """
     if (found := replace(module)) is not None:
         return found
@@ -165,7 +160,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
     """
     if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
         raise ValueError(f"a twin's weights are fp32 on a CPU; call .float().cpu(), or {REMEDY}")
-    can_compile = kernels.available()
+    can_compile = kernels.obstacle() is None
     tower = getattr(model, "visual", None)
     first = None if tower is None else tower.conv1
     last = None if tower is None else tower.transformer.resblocks[-1]
@@ -207,62 +202,22 @@ def in_bf16(module: nn.Module) -> nn.Module | None:
     return None
 
 
-class Mixed(nn.Module):
-    """A conv block in bf16 or, where Winograd's tiles are faster, in fp32.
-
-    Without AMX bf16 is twice as fast as fp32, and the tiles need a quarter of the products. What
-    the block keeps for gradients is in bf16 all the same.
-    """
-
-    def __init__(self, block: Any, spare: bool) -> None:
-        super().__init__()
-        self.block, self.spare = [block], spare  # not a module of this one
-        layers = [one for one in block.main.values() if isinstance(one, nn.Conv2d)]
-        self.shape = layers[0].weight.shape
-        self.given = torch.float32 if layers[-1].out_channels % FILTERS else torch.bfloat16
-        self.made: dict[bool, Any] = {}
-
-    def make(self, tiles: bool) -> nn.Module:
-        if not tiles:
-            return frozen_copy(self.block[0], in_bf16).float()
-        from .block import ConvBlock
-
-        plain: Any = frozen_copy(self.block[0]).float()
-        return ConvBlock(plain, self.spare, torch.bfloat16)
-
-    def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        from .winograd import is_faster
-
-        tiles = is_faster(x.shape, self.shape)
-        if tiles not in self.made:
-            self.made[tiles] = self.make(tiles)
-        found: Tensor = self.made[tiles](x, cond)
-        return found.to(self.given)
-
-
 def accelerate_in_bf16(model: Model, checkpointing: bool = False) -> Model:
     """Make the frozen twin of a diffusion model, to draw with on a CPU in bf16.
 
     What the time and the embedding go through stays fp32, as do the statistics of normalisation,
     what scales and shifts, and the last layers, so that v isn't rounded. The twin takes and returns
-    fp32, and otherwise is as that of `accelerate`, but for weights of its own.
+    fp32, and otherwise is as that of `accelerate`, but for weights of its own. Without AMX it is
+    that of `accelerate`: Winograd's tiles in fp32 need a quarter of the products, and bf16 is only
+    twice as fast there.
 
     Args:
         model: on a CPU, of any type.
         checkpointing: guide in less memory and more time.
     """
-    mixes = kernels.available() and not bf16.has("amx_tile")
-
-    def faster(module: nn.Module) -> nn.Module | None:
-        if mixes and isinstance(module, (blocks.ConvBlock, blocks.PlainConvBlock)):
-            from .block import supports
-
-            if is_untouched(module) and supports(module):
-                return Mixed(module, checkpointing)
-        return in_bf16(module)
-
-    replace = with_checkpoints(faster) if checkpointing else faster
-    twin: Any = frozen_copy(model, replace).float()
+    if not bf16.has("amx_tile"):
+        return accelerate(model.float(), checkpointing)
+    twin: Any = frozen_copy(model, with_checkpoints(in_bf16) if checkpointing else in_bf16).float()
     guard(twin, twin)
     made: Model = twin
     return made

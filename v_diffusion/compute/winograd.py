@@ -3,8 +3,6 @@
 Pictures are [B, C, H, W] of fp32 in channels_last.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -37,10 +35,8 @@ def padded(filters: int, channels: int) -> tuple[int, int]:
 
 @lru_cache(1024)
 def is_faster(shape: torch.Size, weights: torch.Size, room: float = math.inf) -> bool:
-    """Return whether to go this way with weights [K, C, 3, 3] and pictures [B, C, H, W].
-
-    Args:
-        room: how many times as large as the pictures the transformed weights may be.
+    """Return whether to go this way with weights [K, C, 3, 3] and pictures [B, C, H, W]; `room` is
+    how many times as large as the pictures the transformed weights may be.
     """
     if weights[2:] != (3, 3):
         return False
@@ -80,18 +76,15 @@ def convolve(
     added: Tensor | None = None,
     measured: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Convolve pictures, in one pass with what stands before and behind that in a network.
+    """Convolve pictures with weights of `pack`, and return them and, if measured, moments.
 
     Args:
-        packed: of `pack`.
         filters: the channels of what comes out.
         before: the values of a `pointwise.Rectifier` that x goes through, or back through, first.
         added: a picture to add, where there is no bias.
-        measured: give the moments too.
 
     Returns:
-        What comes out, and of each part of it the count, the mean and the sum of squares around
-        that, [B, parts, 3].
+        The pictures, and the count, mean and sum of squares around it of each part, [B, parts, 3].
     """
     b, c, h, w = x.shape
     threads = torch.get_num_threads()

@@ -15,14 +15,11 @@ from .metadata import whole_image
 
 
 def make_sheet(images: Sequence[Image.Image], nrow: int | None = None) -> Image.Image:
-    """Return images of one mode and size, row by row. Places that are left over are black.
-
-    Args:
-        nrow: images a row, by default the square root of their number, rounded up.
+    """Return images of one mode and size in rows of nrow, by default about a square.
 
     Raises:
         MemoryError, OverflowError: it would be too large.
-        ValueError: there are none, or one has another mode or size than the first.
+        ValueError: there are none, or they differ in mode or size.
     """
     if not images:
         raise ValueError("there are no images")
@@ -39,9 +36,7 @@ def make_sheet(images: Sequence[Image.Image], nrow: int | None = None) -> Image.
 
 
 def open_whole(path: Path) -> Image.Image:
-    """Return the upright image in a file, or raise a UserError if it can't be read or is not whole.
-    It is grey, or has an alpha channel, or is RGB.
-    """
+    """Return the upright image in a file: grey, with an alpha channel, or RGB. Raises UserError."""
     try:
         image = upright(whole_image(read_file(path)))
     except OSError as error:
@@ -53,12 +48,7 @@ def open_whole(path: Path) -> Image.Image:
 
 
 def write_sheet(paths: Sequence[Path], output_path: Path, nrow: int | None = None) -> None:
-    """Write a contact sheet of files, whole or not at all.
-
-    Raises:
-        UserError: one can't be read, or they don't fit together.
-        WriteFailed: the sheet can't be written.
-    """
+    """Write a contact sheet of files, whole or not at all. Raises UserError or WriteFailed."""
     images = [open_whole(path) for path in paths]
     try:
         sheet = make_sheet(images, nrow)

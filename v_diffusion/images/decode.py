@@ -96,11 +96,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def decode(content: bytes) -> Image.Image:
-    """Return the upright RGB picture in a file's bytes. Of an animation it is the first frame.
-
-    Raises:
-        ValueError: it is no image in one of `READ_FORMATS`, or is truncated, damaged or too large.
-    """
+    """Return the upright RGB picture in a file's bytes, or raise ValueError, which says why not."""
     with said_in_words(), open_image(content) as image:
         image.load()
         picture = to_rgb(upright(image))
@@ -109,10 +105,9 @@ def decode(content: bytes) -> Image.Image:
 
 
 def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return a picture scaled until it fills a size, less what juts out evenly on both sides.
+    """Return a picture scaled until it fills a size, width and height, less what juts out evenly.
 
-    Args:
-        size: width and height. Where rounding down leaves a side a pixel short, it ends black.
+    Where rounding down leaves a side a pixel short, it ends black.
     """
     (width, height), (w, h) = size, picture.size
     factor = max(width / w, height / h)
@@ -126,12 +121,7 @@ def resize_and_center_crop(picture: Image.Image, size: tuple[int, int]) -> Image
 
 
 def open_picture(url_or_path: str | Path) -> tuple[Image.Image, str]:
-    """Return the RGB picture at a path or an HTTP or HTTPS address, and the SHA-256 of its file.
-
-    Raises:
-        PictureError: it can't be opened, or is no image, or is truncated, damaged or too large. Its
-            text is the whole message, one line.
-    """
+    """Return the RGB picture at a path or address and its file's SHA-256. Raises PictureError."""
     try:
         content = fetch(url_or_path)
         return decode(content), hashlib.sha256(content).hexdigest()

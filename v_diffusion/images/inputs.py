@@ -1,7 +1,5 @@
 """Pictures that a job is given: image prompts and the picture to start from, opened."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import NamedTuple
@@ -25,9 +23,7 @@ class Input(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The opened pictures of a job: a picture for each image prompt, the one to start from, and
-    the mask of the latter.
-    """
+    """The opened pictures of a job: its image prompts, the one to start from, and its mask."""
 
     images: tuple[Input, ...] = ()
     init: Input | None = None
@@ -35,12 +31,7 @@ class Inputs(NamedTuple):
 
 
 def open_input(kind: str, path: str) -> Input:
-    """Open a picture, which messages call its kind.
-
-    Raises:
-        UserError: it can't be opened or isn't a picture.
-        RunError: the network fails.
-    """
+    """Open a picture, which messages call its kind. Raises UserError or RunError."""
     try:
         return Input(path, *open_picture(path))
     except PictureError as error:

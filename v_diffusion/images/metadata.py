@@ -41,10 +41,8 @@ def quote(text: str) -> str:
 
 
 def infotext(record: Mapping[str, Any]) -> str:
-    """Return a record in the format of AUTOMATIC1111's web interface, which many tools read.
-
-    The prompts come first, each on its line, those of negative weight as the negative prompt. The
-    last line is the parameters. Control characters are escaped, but for newlines in prompts.
+    """Return a record in the format of AUTOMATIC1111's web interface, which many tools read: a
+    prompt a line, those of negative weight as the negative prompt, then a line of parameters.
     """
     prompts = [(prompt["text"], prompt["weight"]) for prompt in record["prompts"]]
     guided = record["script"] == CLIP_SAMPLE.name
@@ -89,13 +87,10 @@ def infotext(record: Mapping[str, Any]) -> str:
 
 
 def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
-    """Return the options with which `Image.save` writes a record into a file.
+    """Return the options with which `Image.save` writes a record into a PNG, JPEG or WEBP.
 
     A PNG has the chunks `parameters` and `v-diffusion`. A JPEG or WebP has the parameters in EXIF's
     UserComment and, in its ImageDescription, a JSON object whose one key is `v-diffusion`.
-
-    Args:
-        format: "PNG", "JPEG" or "WEBP".
     """
     # JSON in ASCII: no reader can get its encoding wrong, and no byte from a shell is lost.
     if format == "PNG":
@@ -113,11 +108,7 @@ def embedding(record: Mapping[str, Any], format: str) -> dict[str, Any]:
 
 
 def whole_image(content: bytes) -> Image.Image:
-    """Return the image in a file's bytes, loaded, as it is stored.
-
-    Raises:
-        ValueError: it is no image, or is damaged, truncated or too large.
-    """
+    """Return the loaded image in a file's bytes, or raise ValueError, which says why not."""
     with said_in_words():
         open_image(content).verify()  # a PNG's checksums, which loading ignores
         image = open_image(content)
@@ -143,11 +134,7 @@ def record_in(image: Image.Image) -> dict[str, Any] | None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return the record in a finished file, None if it has none or is not whole.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """Return the record in a finished file, None if it has none or is not whole. Raises OSError."""
     content = read_file(path)
     try:
         return record_in(whole_image(content))

@@ -33,12 +33,7 @@ def bad_pattern(pattern: str, why: str, option: str = "--output") -> UserError:
 
 
 def check_pattern(pattern: str, n: int, option: str = "--output") -> None:
-    """Check the fields of a pattern for n images, before any of them has a name.
-
-    Raises:
-        UserError: a field or its format is unknown, or n > 1 and neither {i} nor {seed} tells the
-            images apart.
-    """
+    """Raise a UserError for an unknown field or format, or if n > 1 images would have one name."""
     try:
         fields = list(Formatter().parse(pattern))
     except ValueError:
@@ -62,12 +57,7 @@ def check_pattern(pattern: str, n: int, option: str = "--output") -> None:
 
 
 def path_of(pattern: str, option: str = "--output", *, i: int, seed: int, prompt: str) -> Path:
-    """Return where one image or its film goes, by the image's number in the run, its own seed and
-    its `label`.
-
-    Raises:
-        UserError: no image can have the name.
-    """
+    """Return where an image or its film goes, or raise a UserError if none can have the name."""
     name = pattern.format(i=i, seed=seed, prompt=prompt)
     check_name(pattern, name, option)
     return expand_user(name)
@@ -76,8 +66,7 @@ def path_of(pattern: str, option: str = "--output", *, i: int, seed: int, prompt
 class Names:
     """The names of a run's images, so that no two orders write to one file.
 
-    Within an order {i} or {seed} gives each image a name of its own. So an order is compared with
-    the earlier ones alone, and its names are listed only when another order comes.
+    Within an order {i} or {seed} tells images apart, so it is compared with earlier orders alone.
     """
 
     def __init__(self) -> None:
@@ -87,12 +76,7 @@ class Names:
     def add(
         self, pattern: str, option: str = "--output", *, n: int, first: int, seed: int, prompt: str
     ) -> None:
-        """Check the names of an order's images, numbered from `first`, and remember them.
-
-        Raises:
-            UserError: the pattern is malformed, no image can have the name, or an image of an
-                earlier order has it. Nothing is remembered then.
-        """
+        """Check and remember the names of an order's images, or raise a UserError."""
         check_pattern(pattern, n, option)
 
         def path(k: int) -> Path:
@@ -141,11 +125,7 @@ def check_place(pattern: str, path: Path, option: str = "--output") -> None:
 
 
 def check_file(option: str, name: str) -> Path:
-    """Return the path of an option that names one image.
-
-    Raises:
-        UserError: no image can be written there.
-    """
+    """Return the path of an option that names one image. Raise a UserError if none can be there."""
     check_name(name, name, option)
     path = expand_user(name)
     check_place(name, path, option)

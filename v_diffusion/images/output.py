@@ -24,11 +24,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
-FILM_OPTIONS: dict[str, dict[str, Any]] = {
-    "PNG": {"compress_level": 1},
-    "WEBP": {"lossless": True},
-    "GIF": {},
-}
 SHOWN, HELD = 80, 2000  # milliseconds of a film's frame, and of its last one
 ADVICE = "the images before it are whole, and --resume continues with this one"
 # The message where numbers came out that are no picture's.
@@ -87,17 +82,15 @@ def encode(image: Image.Image, path: Path, metadata: Mapping[str, Any] | None) -
 
 
 def film_of(frames: Sequence[bytes], picture: Image.Image, path: Path) -> bytes:
-    """Return the content of a film's file, frames, as PNGs, and the picture at their end, or raise
-    a UserError if the format can't hold it.
-    """
+    """Return the content of a film's file: frames, as PNGs, and the picture. Raises UserError."""
     format = FILM_FORMATS[path.suffix.lower()]
     images = [*(Image.open(io.BytesIO(frame)) for frame in frames), picture]
     if format == "GIF":  # by itself it would take the slowest way to 256 colours
         images = [image.quantize(method=Image.Quantize.FASTOCTREE) for image in images]
     first, *rest = images
     durations = [*(SHOWN for _ in rest), HELD]
-    options = {"append_images": rest, "duration": durations, **FILM_OPTIONS[format]}
-    return saved(first, path, format, options | {"save_all": True, "loop": 0})
+    options = {"save_all": True, "append_images": rest, "duration": durations, "loop": 0}
+    return saved(first, path, format, OPTIONS.get(format, {}) | options)
 
 
 def write(
@@ -107,30 +100,14 @@ def write(
     advice: str = ADVICE,
     swept: bool = False,
 ) -> None:
-    """Write an image, whole or not at all.
-
-    Args:
-        image: grey or RGB.
-        path: its suffix is the format. A symbolic link stays, and its file is written.
-        metadata: its record, or None to write none.
-        advice, swept: as in `write_content`.
-
-    Raises:
-        UserError: the format can't hold it.
-        WriteFailed: as in `write_content`.
-    """
+    """Write an image and its record in the format of its suffix. Raises as `write_content`."""
     write_content(encode(image, path, metadata), path, advice, swept)
 
 
 def write_content(content: bytes, path: Path, advice: str = ADVICE, swept: bool = False) -> None:
-    """Write the content of a file, whole or not at all.
+    """Write a file whole, or raise WriteFailed, with advice, and leave what was there as it was.
 
-    Args:
-        advice: added to the reason if it can't be written.
-        swept: `prepare` has been there: to list a folder of very many files takes its time.
-
-    Raises:
-        WriteFailed: the disk is full, or the folder is gone, or the like.
+    A symbolic link stays, and its file is written. If `swept`, `prepare` has been in the folder.
     """
     place = followed(path)
     try:
@@ -143,12 +120,7 @@ def write_content(content: bytes, path: Path, advice: str = ADVICE, swept: bool 
 
 
 def is_done(path: Path, record: Mapping[str, Any]) -> bool:
-    """Return True if a resumed run can leave out an image: its file is whole, with this record.
-
-    Raises:
-        UserError: the file is whole, but was made with other or unknown settings, or it can't be
-            read.
-    """
+    """Tell if a file is whole with this record. Raise a UserError if it is whole with another."""
     try:
         image = whole_image(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):

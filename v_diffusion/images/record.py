@@ -58,9 +58,8 @@ DECISIVE = (
 
 
 class Sources(NamedTuple):
-    """Facts about a picture that its job doesn't have: hashes of weights, None where CLIP wasn't
-    used, versions, a hash for each of the job's `guides`, and the precision, None where it is the
-    usual one of the device.
+    """Facts that a job doesn't have: hashes of weights, None where CLIP wasn't used, versions, a
+    hash for each of the job's `guides`, and the precision, None for the device's usual one.
     """
 
     model_sha256: str
@@ -72,9 +71,7 @@ class Sources(NamedTuple):
 
 
 def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, Any]:
-    """Return how the picture with an index in a run is made, ready for JSON. Secrets in addresses
-    are left out.
-    """
+    """Return how the picture with an index in a run is made, ready for JSON, without secrets."""
     width, height = job.size
     init, mask = inputs.init, inputs.mask
     files = len(job.clip_checkpoint)
@@ -121,12 +118,7 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
 
 
 def job_of(record: Mapping[str, Any]) -> Job:
-    """Return the job that a record describes.
-
-    Raises:
-        JobError: this program has no such job.
-        KeyError, TypeError, AttributeError, ValueError: it isn't a record of this program.
-    """
+    """Return the job of a record. Raises JobError, or nearly anything for what is no record."""
     record = {**ADDED_LATER, **record}
     script = SCRIPTS[record["script"]]
     methods = {name: method for method, name in SAMPLERS.items() if method not in ("ddpm", "ddim")}
@@ -174,11 +166,7 @@ def settings(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Return the first setting in which two records differ, its name and both values, or None.
-
-    Raises:
-        KeyError, TypeError, ValueError: one isn't a record of this program.
-    """
+    """Return the first setting in which two records differ, its name and both values, or None."""
     olds, news = settings(there), settings(here)
     for name, new in news.items():
         if olds[name] != new:

@@ -206,9 +206,7 @@ def prompts_of(name: str, value: Any, script: Script) -> tuple[Prompt, ...]:
 def sampler_of(
     method: str | None, eta: float | None, script: Script, card: Card
 ) -> tuple[str, float]:
-    """Return the method and its eta. Where neither script nor job names a method it is DDPM if eta
-    is 1, else DDIM.
-    """
+    """Return the method and its eta; by default DDPM if eta is 1, else DDIM."""
     method = method or script.defaults.get("method")
     if method is None:
         eta = card.sampling["eta"] if eta is None else eta
@@ -235,9 +233,7 @@ def size_of(size: tuple[int, int] | None, card: Card) -> tuple[int, int]:
 
 
 def clips_of(values: Mapping[str, Any], card: Card) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
-    """Return the CLIPs that guide, with their weights, and the files that are given for them.
-    Without guidance they are those of the model's own CLIP.
-    """
+    """Return the CLIPs that guide, with their weights, and their files."""
     own = Prompt(card.clip or DEFAULT_GUIDE, 1.0)
     clips, files = values["clip"] or (own,), values["clip_checkpoint"] or ()
     if len(files) > len(clips):

@@ -4,8 +4,6 @@ The command line, the keys of a job file's lines, the checks of a `Job` and docs
 from it.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

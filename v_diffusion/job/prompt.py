@@ -1,7 +1,5 @@
 """Prompts: a text, path or address and its weight."""
 
-from __future__ import annotations
-
 import math
 import re
 from typing import NamedTuple
@@ -20,11 +18,9 @@ class Prompt(NamedTuple):
 
 
 def parse_prompt(prompt: str, default_weight: float = 1.0) -> Prompt:
-    """Split a prompt as it was typed.
+    """Split a prompt as it was typed: at its last colon, if a finite number follows that.
 
-    What follows the last colon is the weight if it is a finite number; otherwise it belongs to the
-    text, and the weight is the default. So it does in `http://localhost:8000` and in `at 12:30`,
-    whose weight follows after one more colon.
+    The number in `http://localhost:8000` and `at 12:30` belongs to the text.
     """
     if PORT.fullmatch(prompt) or TIME.fullmatch(prompt):
         return Prompt(prompt, default_weight)

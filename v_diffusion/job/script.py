@@ -1,7 +1,5 @@
 """The three sampling scripts and the models and methods that each can use."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

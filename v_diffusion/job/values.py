@@ -1,7 +1,5 @@
 """The values that options take, checked alike from a command line, a job file and Python."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from contextlib import suppress

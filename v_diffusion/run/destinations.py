@@ -1,7 +1,5 @@
 """Destinations of a run's images before they are drawn: free, writable and locked."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,11 +41,7 @@ def sweep_locks(folder: Path) -> None:
 class Destinations:
     """The files that a run writes, locked while it draws them so that no other process does.
 
-    The system drops a lock when its process ends, however it ends.
-
-    Args:
-        sources: files that no image may replace.
-        grid: the path of the contact sheet, if there is to be one.
+    The system drops a lock when its process ends. No image may replace the sources or the grid.
     """
 
     def __init__(self, sources: Sequence[Path], grid: Path | None) -> None:
@@ -84,12 +78,8 @@ class Destinations:
     def lock(self, tasks: Sequence[Task], keep_first: bool) -> None:
         """Lock the files of images that are to be drawn now, `MOST_LOCKS` at most.
 
-        Args:
-            keep_first: keep the run's first image locked to its end, so that the same run started
-                again ends at once.
-
-        Raises:
-            RunError: another process is drawing one.
+        With `keep_first` the run's first image stays locked, so that the same run started again
+        ends at once: with RunError, as for any image that another process is drawing.
         """
         for task in tasks[:MOST_LOCKS]:
             file = lock_of(task.path)

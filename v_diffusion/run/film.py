@@ -14,13 +14,8 @@ FRAMES = 50  # the most that a film has
 
 
 class Film:
-    """A sampler's callback that keeps frames of some pictures of a batch: about `FRAMES` of each
-    pred, evenly over the steps, but for the last step's, in whose place the picture comes.
-
-    Steps don't wait: a thread compresses the frames.
-
-    Args:
-        wanted: the numbers of these pictures in the batch.
+    """A sampler's callback that keeps about `FRAMES` preds of the wanted pictures of a batch,
+    evenly over the steps, but for the last step's, in whose place the picture comes.
     """
 
     def __init__(self, wanted: Collection[int]) -> None:

@@ -20,13 +20,8 @@ SECONDS = 1.0  # between two previews, where no number of steps is given
 
 
 class Preview:
-    """A sampler's callback that writes each `pred` beside the images of a batch until it closes.
-
-    Steps don't wait for files: a thread writes, and a pred that comes meanwhile is left out.
-
-    Args:
-        paths: the images' paths, in the batch's order.
-        every: the steps between two previews, or 0 for about one a second.
+    """A sampler's callback that writes each `pred` beside the images of a batch until it closes:
+    every so many steps, or for 0 about once a second, and none while the last is being written.
     """
 
     def __init__(self, paths: Sequence[Path], every: int) -> None:

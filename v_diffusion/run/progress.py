@@ -1,7 +1,5 @@
 """Progress of a run: one bar on a terminal, a line for each image in a log."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -14,12 +12,7 @@ FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 class Progress:
-    """Reports images that are drawn in batches.
-
-    Args:
-        images: their number, None where it is unknown.
-        tells: report more than the paths.
-    """
+    """Reports images that are drawn in batches: their paths, and, if it tells, more."""
 
     def __init__(self, images: int | None, tells: bool) -> None:
         self._images = images
@@ -29,9 +22,7 @@ class Progress:
         self._bar: tqdm[NoReturn] | None = None
 
     def draws(self, batch: int, step: int, steps: int, done: float) -> None:
-        """Show that a batch of images is at a step, counted from 1, at whose end a share of the
-        work will be done.
-        """
+        """Show that a batch is at a step, from 1 on, with a share of its work done at its end."""
         if not (self._tells and sys.stderr.isatty()):
             return
         first, last = self.finished + 1, self.finished + batch

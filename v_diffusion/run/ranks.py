@@ -28,11 +28,8 @@ class Rank:
 
 
 def take_threads() -> None:
-    """Give this process as many threads as it would have alone. To be called before PyTorch is
-    imported.
-
-    `torchrun` gives each of several processes one thread by default. But rounding depends on the
-    number of threads: pictures would differ by a grey level here and there.
+    """Give this process, before it imports PyTorch, as many threads as it would have alone:
+    `torchrun` gives it one, and with another number pictures would be rounded differently.
     """
     several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
     if several and os.environ.get("OMP_NUM_THREADS") == "1":
@@ -40,11 +37,7 @@ def take_threads() -> None:
 
 
 def this_rank() -> Rank:
-    """Return the rank of this process: the only one, unless a launcher has started several.
-
-    Raises:
-        UserError: the environment contradicts itself.
-    """
+    """Return the rank of this process: the only one, unless a launcher has started several."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names[:2]):
         return Rank()
@@ -57,10 +50,8 @@ def this_rank() -> Rank:
 
 
 def wait_for_all(rank: Rank, failed: bool) -> bool:
-    """Wait until all ranks are done, and tell if this one or another has failed.
-
-    `torchrun` would end all ranks when one ends with a failure. They meet in its store; without it
-    nobody waits.
+    """Wait in `torchrun`'s store until all ranks are done, and tell if this one or another has
+    failed: `torchrun` would end all ranks when one ends with a failure.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return failed

@@ -18,19 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """An order for pictures of one job, with its seed and the seeds after it.
+    """An order for n pictures of one job, with its seed and the seeds after it. Raises UserError if
+    there are no such seeds.
 
     Args:
-        job: the first picture's.
-        n: the number of pictures.
-        output: the pattern of their paths.
+        output, film: the patterns of the paths; a film of "" goes beside its image.
         line: the line of a job file that it comes from, for messages.
         hints: warnings about it.
-        film: the pattern of the paths of their films, empty for films beside them, None for none.
         precision: that of a picture to draw again.
-
-    Raises:
-        UserError: there are no such seeds.
     """
 
     job: Job
@@ -83,11 +78,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to write: options of the table, `clobber` and `metadata` being the opposite of theirs.
-
-    Args:
-        preview: the steps between two previews of an image; 0: about one a second; None: none.
-    """
+    """What to write: options of the table, `clobber` and `metadata` being the opposite of them."""
 
     resume: bool = False
     clobber: bool = True
@@ -101,11 +92,8 @@ class Request:
     """All that somebody asks for.
 
     Args:
-        orders: those of a command, or those of a job file as its lines come. None among them means
-            that no further line has come yet.
-        execution: how to draw.
-        output: what to write.
-        lines: whether the orders are lines: then one that fails doesn't stop the others.
+        orders: None among them means that no further line of a job file has come yet.
+        lines: they are such lines: one that fails doesn't stop the others.
         sources: files that no image may overwrite.
     """
 

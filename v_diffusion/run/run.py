@@ -56,11 +56,7 @@ class Run:
         self.told: set[str] = set()
 
     def refuse(self, line: str | None, error: UserError | RunError, own: bool = False) -> None:
-        """Report a line that can't be drawn. Raise an error that is about more than a line.
-
-        Args:
-            own: only this rank knows it. What all ranks find out, one reports for all.
-        """
+        """Report a line that can't be drawn, for all ranks unless it is this one's own."""
         if line is None or isinstance(error, (NoDevice, WriteFailed)):
             raise error
         if line not in self.refused:
@@ -77,9 +73,7 @@ class Run:
 
     @cached_property
     def studio(self) -> Studio:
-        """The studio, made when it is needed: importing PyTorch takes longer than to find a
-        mistake.
-        """
+        """The studio, made when needed: PyTorch's import takes longer than to find a mistake."""
         import torch
 
         from ..shell import program
@@ -140,9 +134,7 @@ class Run:
         return not self.output.clobber and output.is_there(path)
 
     def check(self, tasks: Sequence[Task]) -> set[int]:
-        """Check pictures of one order before any of them is drawn, and return the numbers of those
-        that need not be drawn.
-        """
+        """Return the numbers of an order's pictures that need not be drawn, before any is."""
         self.destinations.prepare(tasks)
         order = tasks[0].order
         _ = order.inputs  # opens them
@@ -155,10 +147,7 @@ class Run:
         return {task.index for task in tasks} - {task.index for task in left}
 
     def draw(self, batch: Sequence[Task], done: set[int], progress: Progress) -> None:
-        """Draw a batch, write its images and print their paths.
-
-        A batch is drawn whole or not at all: in another one its images would round differently.
-        """
+        """Draw a batch, whole or not at all: in another its images would be rounded differently."""
         begun = time.monotonic()
         pictures: Sequence[Image | None] = [None] * len(batch)
         film = Film([k for k, task in enumerate(batch) if task.film is not None])
@@ -210,10 +199,7 @@ class Run:
             return self.studio.draw_batch(jobs, inputs, watch, disable=True)
 
     def draw_part(self, part: Sequence[Sequence[Task]], progress: Progress) -> None:
-        """Draw batches, all of them checked before the first is drawn.
-
-        A line of a job file that fails doesn't stop the others; a full disk does.
-        """
+        """Draw batches, checked first. A bad line doesn't stop the others; a full disk does."""
         done: set[int] = set()
         tasks = [task for batch in part for task in batch if task.order.line not in self.refused]
         tasks.sort(key=lambda task: task.index)

@@ -14,9 +14,7 @@ AHEAD = 64  # batches of orders that are read ahead to fill up one batch
 
 @dataclass(frozen=True)
 class Task:
-    """One picture of an order: its own seed, its file, its number in the run, from 0, and the file
-    of its film, if there is to be one.
-    """
+    """One picture of an order: its own seed, its file, its number in the run from 0, its film."""
 
     order: Order
     seed: int
@@ -39,9 +37,8 @@ def tasks_of(
     orders: Iterable[Order | BadLine | None],
     refuse: Callable[[str | None, UserError | RunError], None],
 ) -> Iterator[Task | None]:
-    """Yield the pictures of orders, and refuse the line of an order that can't be.
-
-    A bad line counts as one picture, so that the others keep their numbers when it is mended.
+    """Yield the pictures of orders, and refuse the line of an order that can't be, which counts as
+    one picture, so that the others keep their numbers when it is mended.
     """
     names = Names()
     first = 0
@@ -72,10 +69,8 @@ def tasks_of(
 
 
 def in_batches(tasks: Iterable[Task | None], size: int) -> Iterator[list[Task]]:
-    """Yield batches of up to `size` pictures that can be drawn together, ordered by their firsts.
-
-    They depend on the pictures alone, unless there is a None among these, which means that no more
-    come for now, so that none has to wait.
+    """Yield batches of up to `size` pictures that can be drawn together, ordered by their firsts. A
+    None among these means that no more come for now, so that none has to wait.
     """
     waiting: dict[tuple[object, ...], list[Task]] = {}
     for task in tasks:

@@ -33,10 +33,7 @@ SECRET = re.compile(
 
 
 class AddressError(OSError):
-    """An address can't be read. Its text is one line.
-
-    With `again`, it may give its file another time: the network failed, or the server.
-    """
+    """An address can't be read, in one line; with `again`, for a reason that may pass."""
 
     def __init__(self, text: str, again: bool = False) -> None:
         super().__init__(text)
@@ -48,9 +45,7 @@ class Unreachable(AddressError):
 
 
 def without_secrets(address: str) -> str:
-    """Return an address without user name, password and fragment, and without what looks like a
-    key or a token in its query. A path stays as it is.
-    """
+    """Return an address without user name, password, fragment and what looks like a key."""
     if not SCHEME.match(address):
         return address
     base, _, query = USER.sub("", address, count=1).partition("#")[0].partition("?")
@@ -65,10 +60,8 @@ def scrubbed(text: str) -> str:
 
 @contextmanager
 def answer(url: str, headers: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """Give what an address answers, before its body is read.
-
-    Raises:
-        AddressError: the network fails, here or in the block, or the status is one of failure.
+    """Give what an address answers, before its body is read. Raises AddressError, also in the
+    block.
     """
     import requests
     from urllib3 import exceptions
@@ -124,11 +117,8 @@ def chunks(response: Any) -> Iterator[bytes]:
 
 
 def fetch(url_or_path: str | Path) -> bytes:
-    """Return the content of a file at a path or a file:// address, or at an HTTP or HTTPS address.
-
-    Raises:
-        AddressError: the address can't be read. Its text begins with the address.
-        OSError, ValueError: the local file can't be read.
+    """Return the content of a file at a path or a file://, HTTP or HTTPS address. Raise
+    AddressError, which begins with the address, or OSError or ValueError for a local file.
     """
     url = str(url_or_path)
     scheme = SCHEME.match(url)

@@ -102,12 +102,7 @@ def note(text: str) -> None:
 
 
 def print_line(text: object) -> None:
-    """Write a line to stdout, at once.
-
-    Raises:
-        BrokenPipeError: nobody reads it any more.
-        OutputClosed: the disk is full, or the like.
-    """
+    """Write a line to stdout, at once. Raises BrokenPipeError or OutputClosed."""
     try:
         write_line(str(text), sys.stdout)
     except BrokenPipeError:
@@ -118,10 +113,8 @@ def print_line(text: object) -> None:
 
 
 def open_streams() -> None:
-    """Open stdin, stdout and stderr on nothing where whoever started the program has closed them.
-
-    A program does this first: a file that is opened while they are closed gets the number of one of
-    them, and what a library writes there goes into the file.
+    """Open stdin, stdout and stderr on nothing where they are closed: a file would get the number
+    of one of them, and what a library writes there.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

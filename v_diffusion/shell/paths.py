@@ -13,9 +13,7 @@ def expand_user(path: str | Path) -> Path:
 
 
 def local(name: str | Path) -> Path:
-    """Return the path of a local file that is named by a path, or by a `file://` address of this
-    machine. An address of another machine is taken for a path, which will not exist.
-    """
+    """Return the path of a local file from a path or a `file://` address of this machine."""
     text = str(name)
     if text[: len(FILE)].lower() == FILE:
         host, slash, path = text[len(FILE) :].partition("/")

@@ -30,9 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let idle threads of this process and of its children spin less, if the user has not decided
-    otherwise. It counts only before PyTorch is imported.
-    """
+    """Let idle threads spin less, unless the user has decided, from before PyTorch's import on."""
     if SPINS not in environment and "OMP_WAIT_POLICY" not in environment:
         environment[SPINS] = str(ROUNDS)
 
@@ -40,10 +38,8 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
 def keep_freed_memory() -> None:
     """Make glibc keep what is freed for the next tensor; from then on, for the whole process.
 
-    It would give each large tensor's memory back at once, and the kernel fault in and clear every
-    page of the next: a third of the time of a guided step of CC12M_1. What is kept is lost to other
-    programs, and where sizes differ it doesn't all fit again: the peak grows by about a tenth.
-    Other C libraries have no such thing.
+    It would give each large tensor's memory back, and the kernel clear every page of the next: a
+    third of a guided step of CC12M_1. What is kept is lost to others; the peak grows by a tenth.
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -52,9 +48,7 @@ def keep_freed_memory() -> None:
 
 
 def begin(program: str, modules: Sequence[str] = MODULES) -> None:
-    """Start a program: its streams are open, Ctrl-C is quiet, messages go to stderr, and the
-    modules that it needs are there.
-    """
+    """Start a program: streams are open, Ctrl-C is quiet, messages go to stderr."""
     open_streams()
     log_to_stderr()
     signal.signal(signal.SIGINT, leave_at_once)
@@ -103,9 +97,8 @@ def clean_up_on_interrupt() -> None:
 
 
 def exit_status(program: str, run: Callable[[], int | None]) -> int:
-    """Run a program, report what went wrong in one line on stderr, and return the exit status.
-
-    An exception that nobody expected comes through: its traceback is what a bug report needs.
+    """Run a program, report what went wrong in one line on stderr, and return the exit status. What
+    nobody expected comes through: a bug report needs its traceback.
     """
     try:
         return run() or 0

@@ -62,10 +62,8 @@ def publish(draft: Path, path: Path) -> None:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """Give the path of an empty draft to write to, which replaces the file at the end of the block.
-
-    An exception in the block removes the draft and leaves the file as it was. A symbolic link
-    stays, and the file that it stands for is replaced.
+    """Give an empty draft to write to, which replaces the file, or what a symbolic link stands for,
+    at the end of the block. An exception removes the draft and leaves the file as it was.
     """
     path = followed(path)
     draft = draft_of(path)

@@ -5,16 +5,11 @@ import torch
 from ..shell.errors import NoDevice, UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What computes in a type, and the types of devices other than CUDA.
-FOR = {"fp16": "CUDA", "bf16": "CUDA and CPUs"}
-OTHERS = {"cpu": ("bf16", "fp32"), "mps": ("fp32",)}
+OTHERS = {"cpu": ("bf16", "fp32"), "mps": ("fp32",)}  # of devices other than CUDA
 
 
 def pick_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """Return the device of this name, by default the best. Raise NoDevice if there is none.
-
-    Where there are several GPUs and none is named by its number, each local rank gets its own.
-    """
+    """Return the device of this name, by default the best, of several GPUs each rank's own."""
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     found = [*gpus, *["mps"] * torch.backends.mps.is_available(), "cpu"]  # the best first
     if gpus and name in (None, "cuda"):
@@ -31,13 +26,10 @@ def usual_precision(device: torch.device) -> str:
 
 
 def pick_precision(name: str | None, device: torch.device) -> str:
-    """Return the precision of this name, by default the usual one. Raise UserError if the device
-    doesn't have it.
-    """
+    """Return the precision of this name, by default the usual one. Raises UserError."""
     found = usual_precision(device) if name is None else name
     own = OTHERS.get(device.type, tuple(DTYPES))
     if found not in own:
-        where = "a CPU" if device.type == "cpu" else device.type.upper()
-        what = f"is for {FOR[found]}" if found in FOR else "is none"
-        raise UserError(f"--precision: {found} {what}; use {' or '.join(own)} on {where}")
+        remedy = f"use {' or '.join(own)}"
+        raise UserError(f"--precision: {found} is not for {device.type.upper()}; {remedy}")
     return found

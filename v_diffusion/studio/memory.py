@@ -1,7 +1,5 @@
 """The memory that a batch takes, the memory that is free, and advice where it isn't enough."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,9 +49,7 @@ def available(device: torch.device) -> int | None:
 
 
 def needed(job: Job, n: int, checkpointing: bool = False, cfg_batch: int | None = None) -> int:
-    """Return about the bytes that a batch of n pictures takes, rather too few, by the figures on
-    the cards of the model and its CLIP.
-    """
+    """Return about the bytes that a batch of n pictures takes, rather too few, from the cards."""
     cards = store.cards()
     card = cards[job.model]
     pixels = job.size[0] * job.size[1]
@@ -71,9 +67,7 @@ def needed(job: Job, n: int, checkpointing: bool = False, cfg_batch: int | None 
 
 
 def check_batch(job: Job, n: int, need: int, device: torch.device, held: int = 0) -> None:
-    """Raise UserError, with the number of pictures that fit, if `need` bytes for n don't, besides
-    the bytes that this process holds already and doesn't use.
-    """
+    """Raise UserError if `need` bytes for n pictures are more than is free or already held."""
     free = available(device)
     smallest = n == 1 and max(job.size) <= store.cards()[job.model].side
     if smallest or free is None or need <= free + held:

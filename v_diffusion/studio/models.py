@@ -20,9 +20,7 @@ from ..weights import store, tensors
 
 
 class Models(NamedTuple):
-    """A diffusion model, its CLIP, None where no job asks it anything, and the CLIPs that guide in
-    the place of that one, if there are any.
-    """
+    """A diffusion model, its CLIP, None where it isn't asked, and CLIPs that guide in its place."""
 
     model: Any
     clip: Any
@@ -92,14 +90,11 @@ def for_drawing(
     compile: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Models:
-    """Make models that only draw, on a CPU their twins.
-
-    On CUDA they compute in the type of their weights, and launch the kernels of a step together.
+    """Make models that only draw: on a CPU twins; on CUDA in their weights' type, in CUDA graphs.
 
     Args:
         checkpointing: use less memory, and more time.
-        compile: compile models on CUDA, at their first call of each shape. On a CPU our
-            convolutions are faster than those that the compiler would put in their place.
+        compile: compile models on CUDA. On a CPU the twins' convolutions are faster.
         dtype: the one that they were loaded in.
     """
     if compile and device.type != "cuda":

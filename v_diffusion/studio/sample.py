@@ -1,7 +1,5 @@
 """Sampling: from jobs, loaded models and targets to pictures as tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import accumulate, count
 from typing import Any
@@ -10,19 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from CLIP import guidance
-from diffusion import noise, sampling, utils
-from diffusion.guidance import (
-    CondFn,
-    Model,
-    make_cfg_model_fn,
-    make_cond_model_fn,
-    make_interval_model_fn,
-    make_mask_cond_fn,
-    make_mask_model_fn,
-    make_pred_model_fn,
-    threshold,
-)
+from CLIP import guidance as clip_guidance
+from diffusion import guidance, noise, sampling, utils
+from diffusion.guidance import CondFn, Model
 
 from ..job.job import WHOLE, Job
 from ..job.script import CFG_MODIFY_IMAGE, CLIP_SAMPLE
@@ -37,9 +25,7 @@ TO_KEEP = 1e-4
 
 
 def times(job: Job, model: Any) -> Tensor:
-    """Return the times at which a job's sampler evaluates its model: falling, or rising for a
-    picture to modify. Raise UserError if there are none.
-    """
+    """Return the times of a job's steps: falling, but rising for a picture to modify."""
     modifies = job.script == CFG_MODIFY_IMAGE.name
     ends = (0, 1) if modifies else (1, 0)
     t = torch.linspace(*ends, job.steps + 1)
@@ -65,10 +51,7 @@ def guide_of(
     streams: list[torch.Generator],
     at_once: int | None,
 ) -> Callable[..., Tensor]:
-    """Return the cond_fn by which CLIP, or several CLIPs, guide jobs of one `batch_key`.
-
-    The weights of several are divided by the absolute value of their sum, like those of prompts.
-    """
+    """Return the cond_fn by which CLIP, or several with weights like prompts', guide jobs."""
     assert targets.embeds is not None
     job = jobs[0]
     clips, embeds = models.guides or (models.clip,), targets.guides or (targets.embeds,)
@@ -77,8 +60,8 @@ def guide_of(
     for clip, target, (_, weight) in zip(clips, embeds, job.clip):
         scales = [one.clip_guidance_scale * weight / parts for one in jobs]
         cutouts = cutouts_of(job, clip)
-        cond_fns.append(guidance.make_cond_fn(clip, target, scales, streams, cutouts, at_once))
-    return guidance.sum_cond_fns(cond_fns, job.cut_batches)
+        cond_fns.append(clip_guidance.make_cond_fn(clip, target, scales, streams, cutouts, at_once))
+    return clip_guidance.sum_cond_fns(cond_fns, job.cut_batches)
 
 
 def shares(job: Job, steps: Tensor) -> list[float]:
@@ -98,15 +81,15 @@ def adapted(
 ) -> tuple[Model, CondFn | None]:
     """Return a model and CLIP's guidance of it with --threshold, --mask and --guide-between."""
     if (share := job.threshold) is not None:
-        model = make_pred_model_fn(model, lambda pred, t: threshold(pred, share))
+        model = guidance.make_pred_model_fn(model, lambda pred, t: guidance.threshold(pred, share))
     if targets.masks is not None and targets.inits is not None:
         starts = targets.masks * job.starting_timestep
-        model = make_mask_model_fn(model, targets.inits, starts)
-        cond_fn = None if cond_fn is None else make_mask_cond_fn(cond_fn, starts)
+        model = guidance.make_mask_model_fn(model, targets.inits, starts)
+        cond_fn = None if cond_fn is None else guidance.make_mask_cond_fn(cond_fn, starts)
     if cond_fn is None or job.guide_between is None:
         return model, cond_fn
-    guided = make_cond_model_fn(model, cond_fn)
-    return make_interval_model_fn(guided, model, *job.guide_between), None
+    guided = guidance.make_cond_model_fn(model, cond_fn)
+    return guidance.make_interval_model_fn(guided, model, *job.guide_between), None
 
 
 def sample(
@@ -127,7 +110,6 @@ def sample(
             share of the work that is done with this one.
         cutouts_at_once: the cutouts of each picture that CLIP sees together, by default all.
         rows_at_once: the images times conditions evaluated together, by default all.
-        disable: tqdm's, of the bar over the steps.
 
     Raises:
         UserError: there is no step to take.
@@ -154,12 +136,12 @@ def sample(
         if targets.weights is not None:
             if len(targets.weights) > 1:
                 extra_args.pop("things", None)  # of no prompt, beside prompts
-            model_fn = make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
+            model_fn = guidance.make_cfg_model_fn(model_fn, targets.weights, rows_at_once)
             if job.guide_between is not None:
                 # Outside of it the prompts are one, as in clip_sample.py.
                 together = (targets.embeds * targets.weights[..., None])[1:].sum(0)
                 words = conditions(F.normalize(together, dim=-1))
-                model_fn = make_interval_model_fn(
+                model_fn = guidance.make_interval_model_fn(
                     model_fn, lambda x, t, **_: models.model(x, t, **words), *job.guide_between
                 )
         elif job.clip_guidance_scale and models.clip is not None:

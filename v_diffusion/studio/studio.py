@@ -35,9 +35,7 @@ LARGEST = 2.0**23
 
 
 class Files(NamedTuple):
-    """The files of a diffusion model, of its CLIP, None where CLIP isn't needed, and of those that
-    guide in the place of that one.
-    """
+    """The files of a model, its CLIP, if it is asked, and those that guide in its place."""
 
     model: Path
     clip: Path | None
@@ -85,9 +83,7 @@ class Studio:
         return None if self.precision == usual_precision(self.device) else self.precision
 
     def files(self, job: Job) -> Files:
-        """Return the files of a job's weights, fetched if need be. Raises as `draw`, also where one
-        has changed since it was asked for first: models are mapped from it.
-        """
+        """Return the files of a job's weights, fetched if need be, unchanged. Raises as `draw`."""
         own = () if job.checkpoint is None else (job.checkpoint,)
         for option, paths in (("checkpoint", own), ("clip-checkpoint", job.clip_checkpoint)):
             for given in paths:  # before anything is fetched
@@ -137,9 +133,7 @@ class Studio:
         return self._loaded[key]
 
     def _read_new_text(self, clip: CLIP, model: str | None, text: str) -> str:
-        """Return a text as CLIPs read it, and warn about words that the model, if it is known,
-        hasn't learned and about what is cut off.
-        """
+        """Return a text as CLIPs read it, and warn about words not learned or cut off."""
         if model is not None and (known := vocabulary.of(model)) is not None:
             if told := vocabulary.warning(model, text, partial(prompts.nearest, clip)):
                 log.warning(told)
@@ -171,16 +165,12 @@ class Studio:
         *,
         disable: bool | None = None,
     ) -> list[Image | None]:
-        """Return the pictures of jobs of one `batch_key`, drawn together; None in place of one
-        whose numbers are no picture's.
+        """Return the pictures of jobs of one `batch_key`, drawn together; None for a broken one.
 
         Args:
             inputs: each job's opened pictures.
-            callback: called at each step, as the samplers do.
+            callback: called at each step, as `sample.sample` does.
             disable: tqdm's, of the bar over the steps.
-
-        Raises:
-            RunError, UserError: as `draw`.
         """
         job, n = jobs[0], len(jobs)
         with memory.advice(job, n, self.device, self._checkpointing):

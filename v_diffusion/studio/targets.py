@@ -1,7 +1,5 @@
 """Targets: prompts and pictures as the embeddings and tensors that a batch is drawn towards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -49,8 +47,7 @@ def cutouts_of(job: Job, clip: CLIP) -> guidance.MakeCutouts:
 def target_of(job: Job, inputs: Inputs, clip: CLIP, encode_text: EncodeText) -> Tensor:
     """Return the embedding of all prompts of a job together, [1, D], normalised.
 
-    The cutouts of its image prompts come from a stream of their own, seeded with the job's seed, so
-    that a picture doesn't depend on the run that it is made in.
+    The cutouts of image prompts come from a stream of their own, with the job's seed.
     """
     encoded = [(encode_text(clip, text), weight) for text, weight in job.prompts]
     if inputs.images:
@@ -81,9 +78,7 @@ def conditions_of(
 def pictures_of(
     job: Job, inputs: Sequence[Input | None], mode: str, device: torch.device
 ) -> Tensor | None:
-    """Return pictures in one of Pillow's modes and a job's size, [B, C, H, W] in -1 to 1, or None
-    if there are none.
-    """
+    """Return pictures in a mode and a job's size, [B, C, H, W] in -1 to 1, None for none."""
     given = [one.picture.convert(mode) for one in inputs if one is not None]
     fitting = [utils.from_pil_image(resize_and_center_crop(one, job.size)) for one in given]
     return torch.stack(fitting).to(device) if fitting else None

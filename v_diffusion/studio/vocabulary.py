@@ -1,7 +1,5 @@
 """The words that a model has learned, where a file beside its weights lists them."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata
@@ -94,9 +92,7 @@ class Vocabulary:
         return SIGNS.sub("", text if named == bare(text) else " ".join(named.split()))
 
     def unknown(self, text: str) -> list[str]:
-        """Return the words and emoji that the model has never read in any form, each once; of a
-        text without letters and emoji, everything.
-        """
+        """Return the words and emoji that the model has never read in any form, each once."""
         words, symbols = words_of(text), symbols_of(self.read(text))
         if not LETTERS.search(self.read(text)) and not symbols:
             return list(dict.fromkeys(text.split()))
@@ -115,9 +111,8 @@ class Vocabulary:
 def warning(
     model: str, text: str, nearest: Callable[[str, list[str], int], list[str]]
 ) -> str | None:
-    """Return a warning about words that a model has not learned, None if it knows them all.
-
-    Where spelling finds none, `nearest` picks from a list the texts that CLIP finds nearest.
+    """Return a warning about words that a model has not learned, None if it knows them all;
+    `nearest` picks the texts that CLIP finds nearest, where spelling finds none.
     """
     known = of(model)
     if known is None or not (unknown := known.unknown(text)):

@@ -19,24 +19,21 @@ class CheckpointError(ProgramError, RuntimeError):
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a file of weights.
+    """The facts about a file of weights; those from `clip` on are a diffusion model's.
 
     Args:
         name: what the user calls it.
         kind: "diffusion" or "clip".
-        file: its file name.
-        sha256: its hash, in hexadecimal.
         bytes: about its size.
         urls: its addresses, in the order to try.
-        shipped: whether it is part of the repository.
-        clip: of a diffusion model, the card of the CLIP that it is conditioned on.
-        side: of a diffusion model, the width and height of its pictures.
-        multiple: what other widths and heights have to be a multiple of.
-        unprompted: of one that takes an embedding, whether it can draw without: all zeros.
-        sampling: of a diffusion model, the defaults of the sampling script's options.
-        vocabulary: of a diffusion model, the file that lists what it has learned by words.
+        shipped: it is part of the repository.
+        clip: the card of the CLIP that it is conditioned on.
+        side: the width and height of its pictures; others have to be multiples of `multiple`.
+        unprompted: it can draw without an embedding, all zeros.
+        sampling: the defaults of the sampling script's options.
+        vocabulary: the file that lists what it has learned by words.
         memory: the bytes that one more takes on a CPU, by `python -m benchmark memory`: a
-            `picture`, a `guided` one without its cutouts, a `cutout` of a CLIP.
+            `picture`, a `guided` one without its cutouts; of a CLIP a `cutout`.
     """
 
     name: str

@@ -3,7 +3,7 @@
 For machines whose compute nodes have no network: fetch on one that has, verify where it runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..shell import program
 from ..shell.console import Parser, add_version, note, print_line, printable, require
@@ -51,35 +51,31 @@ def show_list() -> None:
         print_line(f"{line}{place:{widths[3]}}  {mark}".rstrip())
 
 
-def fetch(wanted: Sequence[Card]) -> int:
-    """Print the path of each file; where one can't be had, go on with the next. Return a status."""
-    program.clean_up_on_interrupt()
+def fetched(card: Card) -> str:
+    """Return the path of a file, fetched if need be. Raises CheckpointError."""
+    try:
+        path = store.obtain(card.name)
+    except KeyboardInterrupt:
+        note("interrupted; the next fetch goes on where this one stopped")
+        raise
+    store.verify(card, path)
+    return str(path)
+
+
+def verified(card: Card) -> str:
+    """Return that a file is right, or raise CheckpointError."""
+    if (path := store.locate(card)) is None:
+        raise CheckpointError(f"{card.name}: {card.file} is not here")
+    store.verify(card, path)
+    return f"{card.name}: {path} is right"
+
+
+def each(wanted: Iterable[Card], make: Callable[[Card], str]) -> int:
+    """Print a line for each file; where one fails, go on with the next. Return a status."""
     status = 0
     for card in wanted:
         try:
-            path = store.obtain(card.name)
-            store.verify(card, path)
-            print_line(path)
-        except CheckpointError as error:
-            note(str(error))
-            status = 1
-        except KeyboardInterrupt:
-            note("interrupted; the next fetch goes on where this one stopped")
-            raise
-    return status
-
-
-def verify(wanted: Sequence[Card]) -> int:
-    """Check what is on disk; a file that was asked for by name has to be there. Return a status."""
-    status = 0
-    for card in wanted or cards().values():
-        path = store.locate(card)
-        try:
-            if path is not None:
-                store.verify(card, path)
-                print_line(f"{card.name}: {path} is right")
-            elif wanted:
-                raise CheckpointError(f"{card.name}: {card.file} is not here")
+            print_line(make(card))
         except CheckpointError as error:
             note(str(error))
             status = 1
@@ -94,9 +90,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         args = parser.parse_args(argv)
         if args.command == "fetch":
             require(parser.prog, "requests", "tqdm", "filelock")
-            return fetch(args.names)
+            program.clean_up_on_interrupt()
+            return each(args.names, fetched)
         if args.command == "verify":
-            return verify(args.names)
+            return each(args.names or filter(store.locate, cards().values()), verified)
         if args.command == "convert":
             require(parser.prog, "torch", "safetensors")
             program.clean_up_on_interrupt()

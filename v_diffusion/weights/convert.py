@@ -12,14 +12,9 @@ FORMATS = (".safetensors", ".pth", ".pt")
 
 
 def convert(source: Path, target: Path) -> None:
-    """Write the tensors of a file into another, whole or not at all.
+    """Write the tensors of a file into a .safetensors, .pth or .pt, whole or not at all.
 
-    What a training program has put around them is left out: the dict that they are in, or a prefix
-    of all their names.
-
-    Args:
-        source: what `tensors.load` reads.
-        target: a `.safetensors`, or a `.pth` or `.pt`: a state dict of torch.save.
+    The dict and the prefix that a training program has put around them are left out.
 
     Raises:
         UserError: the source has no weights, or the target is there already or of no format.

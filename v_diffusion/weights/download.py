@@ -38,12 +38,7 @@ def need_room(folder: Path, n: int) -> None:
 
 
 def attempt(url: str, partial: Path) -> None:
-    """Make one request, for what is missing of the partial file, under a progress bar.
-
-    Raises:
-        AddressError: the partial file isn't complete; what has come is in it.
-        OSError: the disk.
-    """
+    """Make one request for what is missing of the partial file. Raises AddressError or OSError."""
     from tqdm import tqdm
 
     offset = length(partial)
@@ -75,12 +70,7 @@ def attempt(url: str, partial: Path) -> None:
 
 
 def download(url: str, partial: Path) -> None:
-    """Bring a partial file, which need not exist, to its full length.
-
-    Raises:
-        AddressError: the address doesn't give the file. What has come stays in the partial file.
-        OSError: the disk has too little room, or another fault.
-    """
+    """Bring a partial file, which need not exist, to its full length, or raise as `attempt`."""
     tries = 0
     while True:
         before = length(partial)

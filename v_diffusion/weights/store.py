@@ -64,9 +64,7 @@ def record(name: str) -> None:
 
 
 def locate(card: Card, folder: Path | None = None) -> Path | None:
-    """Return the card's file in `download_folder`, among what is shipped, in `folder` or, of a
-    CLIP, where OpenAI's package keeps it; whatever is in it.
-    """
+    """Return the card's file in a folder where it may be, whatever is in it, or None."""
     cache = CLIP_CACHE if card.kind == "clip" else None
     folders = filter(None, [download_folder(), FOLDER, folder, cache])
     paths = [expand_user(folder) / card.file for folder in folders]
@@ -135,14 +133,11 @@ def fetch_from(url: str, card: Card, path: Path) -> None:
 
 
 def fetch(card: Card, folder: Path) -> Path:
-    """Fetch the card's file, or go on with it where it stopped, and return its path.
-
-    Two processes that fetch the same file take turns: one fetches, the other finds it done. The
-    folder is made if need be.
+    """Fetch the card's file, or go on with it where it stopped, and return its path. Of two
+    processes one fetches, and the other finds it done.
 
     Raises:
-        CheckpointError: no address gives the right file, there is too little room on the disk, or
-            another file has its name. Nothing new stands under its name.
+        CheckpointError: it can't be had or written; nothing new stands under its name.
     """
     path = folder / card.file
     failures = []
@@ -171,13 +166,8 @@ def fetch(card: Card, folder: Path) -> Path:
 
 
 def obtain(name: str, folder: Path | None = None) -> Path:
-    """Return the file of a card, fetched if it is nowhere on disk.
-
-    The hash of a CLIP's file that was there is checked: a user may have got it anywhere.
-
-    Args:
-        name: the card's name.
-        folder: where to look, too, and where to fetch to instead of `download_folder`.
+    """Return the file of a card, fetched to a folder if it is nowhere on disk. The hash of a CLIP's
+    that was there is checked: a user may have got it anywhere.
 
     Raises:
         UserError: there is no such card.

@@ -104,10 +104,8 @@ def plain(path: Path, data: Any) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Make the tensors of a file a model's own, in place of those that it has, even on "meta".
-
-    Raises:
-        CheckpointError: names are missing or unexpected, or shapes wrong. It gives the first few.
+    """Make the tensors of a file a model's own, even on "meta". Raise CheckpointError, which names
+    the first few, if some are missing, unexpected or of another shape.
     """
     expected = model.state_dict()
     misfits = []

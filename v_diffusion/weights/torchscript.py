@@ -39,10 +39,7 @@ def rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: object) ->
 
 
 class Reader(pickle.Unpickler):
-    """Reads `data.pkl` with bags for modules, and refuses every name that it doesn't need.
-
-    All of the archive is in the folder `root`, which ends with a slash.
-    """
+    """Reads `data.pkl` in an archive's folder `root/`, and refuses names that it doesn't need."""
 
     def __init__(self, archive: zipfile.ZipFile, path: Path, root: str) -> None:
         super().__init__(archive.open(f"{root}data.pkl"))
@@ -100,9 +97,8 @@ def walk(
 def read(path: Path) -> dict[str, Tensor]:
     """Return what the state_dict() of the archive's module would be, mapped from the disk.
 
-    Raises:
-        pickle.UnpicklingError: it asks for a name that has nothing to do with tensors.
-        Exception: nearly any other, for a damaged file.
+    Raises UnpicklingError for a name that has nothing to do with tensors, and nearly anything for a
+    damaged file.
     """
     with zipfile.ZipFile(path) as archive:
         root = archive.namelist()[0].partition("/")[0] + "/"

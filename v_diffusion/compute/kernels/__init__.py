@@ -3,8 +3,6 @@
 Numbers are in fp32, pictures in channels_last. Compiled code takes addresses, 64-bit integers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -30,11 +28,6 @@ def obstacle() -> str | None:
     return None
 
 
-def available() -> bool:
-    """Return whether the kernels run here."""
-    return obstacle() is None
-
-
 def round_up(number: int, to: int) -> int:
     """Return the next multiple."""
     return -(-number // to) * to
@@ -42,9 +35,7 @@ def round_up(number: int, to: int) -> int:
 
 def address(x: Tensor, *shape: int) -> int:
     """Return where the numbers of a tensor of this shape lie; those of pictures in channels_last.
-
-    Raises:
-        TypeError: it is something else, which compiled code would read or write beyond.
+    Raise TypeError for anything else, which compiled code would read or write beyond.
     """
     order = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     sound = type(x) in TYPES and x.is_cpu and x.dtype is torch.float32 and x.shape == shape

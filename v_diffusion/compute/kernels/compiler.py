@@ -5,8 +5,6 @@ that of the task that uses it, so the folder is named after all of them, and aft
 vectors, for which the kernels are written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import os
@@ -25,7 +23,7 @@ from . import threads
 from .vectors import FLOAT, LANES, LONG, Float, Long
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-KINDS = {"Long": types.int64, "Float": types.float32, "None": types.void}
+KINDS = {Long: types.int64, Float: types.float32, None: types.void}
 
 
 SOURCES = b"\0".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -71,11 +69,8 @@ def inline(function: Function) -> Function:
 
 
 def kernel(emit: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function for compiled ones to call of one that gives LLVM's instructions.
-
-    The latter is called once; its annotations are the types, `Long`, `Float` and None.
-    """
-    *kinds, result = (KINDS[name] for name in emit.__annotations__.values())
+    """Make a function for compiled ones to call of one that gives LLVM's instructions, once."""
+    *kinds, result = (KINDS[kind] for kind in emit.__annotations__.values())
     signature = result(*kinds)
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -133,8 +128,8 @@ def _entry(arguments: Any) -> None:
 def task(function: Callable[..., None]) -> Callable[..., None]:
     """Compile what is done for each part of some work; return a call of it in PyTorch's threads.
 
-    The function takes 64-bit integers: the numbers of its thread and of the part, and what the call
-    gives by keywords, 0 where that leaves one out.
+    The function takes 64-bit integers: the numbers of its thread and of the part, and the call's
+    keywords, 0 for those that it leaves out.
     """
     _, _, *names = inspect.signature(function).parameters
     scope = {"__name__": function.__module__, "function": inline(function), "take": take}

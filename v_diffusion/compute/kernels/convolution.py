@@ -7,8 +7,6 @@ they are read, and the moments of what comes out, for the next normalisation, ar
 written.
 """
 
-from __future__ import annotations
-
 from .compiler import float_at, inline, long_at, put_float, put_long, task
 from .normalisation import put_moments
 from .product import COLUMNS, multiply
@@ -71,11 +69,8 @@ def convolve(
 ) -> None:
     """Convolve pictures x of so many channels; a part is a piece of so many tiles of one.
 
-    Args:
-        scale, shift: of a `rectified` that x goes through first, if there is one.
-        other, more: h and `more` of an `unrectified`, if it is one.
-        added: a picture to add, if there is one; else a bias is.
-        moments: where each part's go, if they are wanted.
+    With a scale and shift x is rectified first; with other and more, h's and `unrectified`'s, it is
+    a gradient. Without an `added` picture a bias is added. `moments` get those of each part.
     """
     down, across = (height + OUT - 1) // OUT, (width + OUT - 1) // OUT
     pieces = (down * across + tiles - 1) // tiles
@@ -131,10 +126,7 @@ def convolve(
 
 @task
 def pack(thread: int, part: int, x: int, output: int, channels: int, filters: int) -> None:
-    """Write G g G^T of weights, [3, 3, channels, filters], in the order of `multiply`.
-
-    A part is a channel.
-    """
+    """Write G g G^T of a channel's weights, [3, 3, channels, filters], in `multiply`'s order."""
     size = BYTES * channels * filters
     for n in range(0, filters, LANES):
         block, lane = n // COLUMNS * COLUMNS, n % COLUMNS

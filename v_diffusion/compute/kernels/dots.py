@@ -5,8 +5,6 @@ lay them out anew would take as long as several steps, and as much memory again.
 weights meets a row of pixels as dot products, which both are in order for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from llvmlite import ir
@@ -50,11 +48,8 @@ def sums_of(vectors: list[Vector]) -> Vector:
 def add_dots(
     row: Long, other: Long, weights: Long, stride: Long, vectors: Long, out: Long, other_out: Long
 ) -> None:
-    """Add the dot products of two rows with FILTERS rows of weights to numbers at two addresses.
-
-    Args:
-        stride: from row to row of the weights, in bytes.
-        vectors: of each row.
+    """Add the dot products of two rows, of so many vectors, with FILTERS rows of weights, which are
+    `stride` bytes apart, to numbers at two addresses.
     """
     starts = [weights + stride * i for i in range(FILTERS)]
 

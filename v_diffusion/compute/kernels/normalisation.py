@@ -1,7 +1,5 @@
 """From sums over pictures to what each channel is scaled and shifted by, and back."""
 
-from __future__ import annotations
-
 from .compiler import compiled, float_at, inline, put_float
 from .vectors import BYTES, LANES, SIZE
 
@@ -19,11 +17,10 @@ def sum_of(vector: int) -> float:
 
 @inline
 def put_moments(vectors: int, start: float, count: int, to: int) -> None:
-    """Write the count of numbers, their mean and the sum of their squares around that.
+    """Write the count of some numbers, their mean and the sum of their squares around it.
 
-    Args:
-        vectors: the address of two vectors, of sums of the numbers less `start` and of the squares
-            of those: around 0, numbers far from there would lose their digits.
+    Given are two vectors of sums: of the numbers less `start`, and of the squares of those. Sums
+    around 0 would lose the digits of numbers far from there.
     """
     total = sum_of(vectors)
     put_float(to, 1.0 * count)
@@ -41,14 +38,12 @@ def number(sums: int, part: int, which: int) -> float:
 def modulation(
     found: int, parts: int, images: int, channels: int, given: int, a: int, b: int, to: int
 ) -> None:
-    """Write a and b with a h + b = (1 + scale) normalised h + shift.
+    """Write a and b, [images, channels], with a h + b = (1 + scale) normalised h + shift.
 
     Args:
-        found: of each of an image's parts, the count of numbers of h, their mean, and the sum of
-            squares around that.
-        given: [images, 2, channels], scale and shift of each channel.
-        a, b: [images, channels].
-        to: [images, 2], where the mean and 1 over the standard deviation go.
+        found: of each part of the images, the moments of h as `put_moments` writes them.
+        given: [images, 2, channels], scale and shift.
+        to: [images, 2], where the mean of h and 1 over its standard deviation go.
     """
     for image in range(images):
         count, total, squares = 0.0, 0.0, 0.0
@@ -74,13 +69,12 @@ def modulation(
 def normalisation_gradient(
     sums: int, parts: int, images: int, count: int, moments: int, more: int
 ) -> None:
-    """Write what the gradient to h has through its mean and its standard deviation.
+    """Write the gradient that h has through its mean and its standard deviation.
 
     Args:
-        sums: of the gradient past these, d, and of d (h - mean), of each of an image's parts.
-        count: the numbers of an image.
+        sums: of each part of the images, of the gradient past these, d, and of d (h - mean).
         moments: what `modulation` has put there.
-        more: [images, 3], where that goes: a number to add, and another for each unit of h.
+        more: [images, 3], for the result: a number to add, and another for each unit of h.
     """
     for image in range(images):
         mean = float_at(moments + 2 * BYTES * image)

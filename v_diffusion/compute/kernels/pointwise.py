@@ -4,8 +4,6 @@ A part is some pixels of one image, the same for any number of threads, so that 
 same.
 """
 
-from __future__ import annotations
-
 from .compiler import float_at, kernel, put_float, task
 from .normalisation import put_moments, sum_of
 from .vectors import BYTES, SIZE, Long, Vector, rectified, unrectified
@@ -67,11 +65,7 @@ def each_pixel(
     sums: int,
     found: int,
 ) -> None:
-    """Do one of the above to pictures x of so many pixels.
-
-    Args:
-        sums, found: two vectors and three numbers of each part.
-    """
+    """Do one of the above to pictures x. A part has two vectors of `sums`, 3 numbers of `found`."""
     parts = (area + PIXELS - 1) // PIXELS
     row = BYTES * channels
     image, first = part // parts, part % parts * PIXELS

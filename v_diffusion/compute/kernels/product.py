@@ -1,7 +1,5 @@
 """The product of matrices, block by block in the processor's registers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from .compiler import inline, kernel, task
@@ -34,10 +32,7 @@ def multiply_block(a: Long, b: Long, out: Long, inner: Long, columns: Long, base
 def multiply(a: int, b: int, out: int, rows: int, inner: int, columns: int, base: int) -> None:
     """Write a b + base of [rows, inner], [inner, columns] and a row.
 
-    Args:
-        b: columns after columns, COLUMNS of them in one piece.
-        rows: a multiple of ROWS.
-        columns: a multiple of COLUMNS.
+    Rows and columns are multiples of ROWS and COLUMNS; b has COLUMNS columns in one piece.
     """
     for n in range(0, columns, COLUMNS):
         for m in range(0, rows, ROWS):

@@ -5,8 +5,6 @@ while they wait. Its OpenMP runtime takes work from us as it does from it, by `G
 GCC's runtime has and Intel's and LLVM's have too.
 """
 
-from __future__ import annotations
-
 import ctypes
 import re
 from collections.abc import Callable, Sequence
@@ -45,8 +43,8 @@ def runtime() -> Callable[..., Any] | None:
 def share(task: int, parts: int, arguments: Sequence[int]) -> None:
     """Run a compiled task, given by its address, in as many threads as PyTorch has.
 
-    It is given the address of an array of 64-bit integers: that of two zeros to count parts and
-    threads with, the number of parts, and its arguments.
+    It gets the address of 64-bit integers: that of two zeros to count parts and threads with, the
+    number of parts, and its arguments.
     """
     parallel = runtime()
     assert parallel is not None

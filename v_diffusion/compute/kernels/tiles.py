@@ -12,8 +12,6 @@ beyond the picture may be any memory: zeros to read from, or what nobody reads t
 transformed tile is 36 vectors, each `stride` bytes behind the last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 from .compiler import kernel
@@ -139,12 +137,10 @@ def products(start: Long, stride: Long) -> list[Vector]:
 def tile_out(
     start: Long, stride: Long, addresses: Long, channel: Long, beyond: Long, bias: Long, sums: Long
 ) -> None:
-    """Write A^T m A and a bias to the pixels of a tile.
+    """Write A^T m A and the channels' bias to the pixels of a tile.
 
-    Args:
-        bias: the address of the channels'.
-        sums: the address of two vectors, to which sums of what comes out and of its squares are
-            added, and behind them of a number that is subtracted first.
+    At `sums` lie two vectors, to which what comes out and its square are added, and behind them a
+    number that is subtracted from it first.
     """
     added, total, squares = bias.load(), sums.load(), (sums + SIZE).load()
     middle = (sums + 2 * SIZE).spread()

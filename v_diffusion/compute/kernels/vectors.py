@@ -115,11 +115,7 @@ class Long:
 def accumulate(
     count: Long, at_first: Sequence[Vector], terms: Callable[[Long], Iterable[Vector]]
 ) -> list[Vector]:
-    """Return sums over a loop, which LLVM keeps in registers.
-
-    Args:
-        terms: gives what is added to each in a turn.
-    """
+    """Return sums over a loop, which LLVM keeps in registers; `terms` gives what each turn adds."""
     builder = count.builder
     slots = [cgutils.alloca_once(builder, VECTOR) for _ in at_first]
     for slot, vector in zip(slots, at_first):
@@ -139,9 +135,7 @@ def rectified(scale: Long, shift: Long) -> Callable[[Vector], Vector]:
 def unrectified(scale: Long, shift: Long, more: Long) -> Callable[[Vector, Vector], Vector]:
     """Return the gradient to h as a function of g, that to `rectified`, and h.
 
-    Args:
-        more: what h has beside through its normalisation: a number to add, and behind it another to
-            add for each unit of h.
+    At `more` is what h has through its normalisation: a number to add, and another for each unit.
     """
     a, b = scale.load(), shift.load()
     base, slope = more.spread(), (more + BYTES).spread()
