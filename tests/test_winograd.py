@@ -151,10 +151,10 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_not_to_compile(tmp_path
 
 
 def test_a_damaged_file_of_compiled_code_is_made_anew(tmp_path):
-    code = "from v_diffusion.compute.kernels import normalisation"
+    code = "from v_diffusion.compute.kernels import product"
     assert start(code, XDG_CACHE_HOME=str(tmp_path)) == ("", "")
     files = sorted(tmp_path.rglob("*.nbc"))
-    assert len(files) == 2
+    assert files
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
     assert start(code, XDG_CACHE_HOME=str(tmp_path)) == ("", "")

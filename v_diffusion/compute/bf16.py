@@ -15,11 +15,6 @@ def has(name: str) -> bool:
     return bool(getattr(torch.cpu, f"_is_{name}_supported", bool)())
 
 
-def is_fast() -> bool:
-    """Return whether the processor multiplies in bf16 faster than in fp32."""
-    return has("amx_tile") or has("avx512_bf16")
-
-
 @cache
 def packs() -> bool:
     """Return whether oneDNN takes packed weights in bf16 here."""

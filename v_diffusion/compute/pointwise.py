@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .kernels import address, addresses, normalisation
+from diffusion.models.blocks import EPS
+
+from .kernels import address, addresses
 from .kernels import pointwise as jit
 from .kernels.vectors import LANES
 
@@ -19,8 +21,9 @@ class Rectifier:
 
     Args:
         scale, shift: [B, C].
-        moments: [B, 2], the mean of h and 1 over its standard deviation, if it is normalised.
-        h, more: on the way back h, and [B, 3], the result of `normalisation_gradient` and h's mean.
+        moments: [B, 2] in fp64, h's mean and 1 over its standard deviation, if it is normalised.
+        h, more: on the way back h, and [B, 3], what h has through its normalisation: a number to
+            add, and another for each unit of h; and h's mean.
     """
 
     scale: Tensor
@@ -70,26 +73,27 @@ def modulate(h: Tensor, found: Tensor | None, modulation: Tensor | None) -> Rect
     b, c = h.shape[:2]
     if found is None or modulation is None:
         return Rectifier(h.new_ones(b, c), h.new_zeros(b, c))
-    parts, modulation = found.shape[1], modulation.expand(b, -1).contiguous()
-    scale, shift, moments = h.new_empty(b, c), h.new_empty(b, c), h.new_empty(b, 2)
-    given = address(modulation, b, 2 * c)
-    to = address(scale, b, c), address(shift, b, c), address(moments, b, 2)
-    normalisation.modulation(address(found, b, parts, 3), parts, b, c, given, *to)
-    return Rectifier(scale, shift, moments)
+    count, means, squares = found.double().unbind(2)
+    total = count.sum(1, keepdim=True)
+    mean = (count * means).sum(1, keepdim=True) / total
+    squares = squares + count * (means - mean).square()
+    over = (squares.sum(1, keepdim=True) / total + EPS).rsqrt()
+    scale, shift = modulation.chunk(2, dim=1)
+    factor = (1 + scale) * over
+    moments = torch.cat([mean, over], dim=1)
+    return Rectifier(factor.float(), (shift - mean * factor).float(), moments)
 
 
 def back(g: Tensor, h: Tensor, through: Rectifier) -> Rectifier:
     """Prepare the way back through a rectifier of h for a gradient g."""
-    b, count = len(h), h[0].numel()
-    more = h.new_zeros(b, 3)
-    found = replace(through, h=h, more=more)
-    if through.moments is not None:
-        more[:, 2] = through.moments[:, 0]
-        sums = each_pixel(jit.SUM_GRADIENT, g, **found.values)
-        parts = sums.shape[1]
-        places = address(through.moments, b, 2), address(more, b, 3)
-        normalisation.normalisation_gradient(address(sums, b, parts, 3), parts, b, count, *places)
-    return found
+    if through.moments is None:
+        return replace(through, h=h, more=h.new_zeros(len(h), 3))
+    mean, over = through.moments.unbind(1)
+    zero = torch.zeros_like(mean)
+    found = replace(through, h=h, more=torch.stack([zero, zero, mean], 1).float())
+    sums = each_pixel(jit.SUM_GRADIENT, g, **found.values).double().sum(1) / h[0].numel()
+    slope = -over.square() * sums[:, 1]
+    return replace(found, more=torch.stack([-sums[:, 0] - mean * slope, slope, mean], 1).float())
 
 
 def go_back(g: Tensor, through: Rectifier) -> Tensor:

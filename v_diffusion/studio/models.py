@@ -100,7 +100,7 @@ def for_drawing(
     if compile and device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
     if device.type == "cpu" and dtype == torch.bfloat16:
-        if not bf16.is_fast():
+        if not (bf16.has("amx_tile") or bf16.has("avx512_bf16")):
             why = "this processor has neither AMX nor AVX-512 BF16"
             log.warning(f"warning: --precision bf16 is slower than fp32 here: {why}")
         return models._replace(model=accelerate_in_bf16(models.model, checkpointing))

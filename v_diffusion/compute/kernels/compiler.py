@@ -55,13 +55,6 @@ def kept(decorator: Callable[..., Any], signature: Any, function: Callable[..., 
         numba.config.CACHE_DIR = before
 
 
-def compiled(function: Function) -> Function:
-    """Compile a function of 64-bit integers for Python to call."""
-    count = len(inspect.signature(function).parameters)
-    found: Function = kept(numba.njit, types.void(*[types.int64] * count), function)
-    return found
-
-
 def inline(function: Function) -> Function:
     """Make a function for compiled ones to call."""
     found: Function = numba.njit(nogil=True)(function)

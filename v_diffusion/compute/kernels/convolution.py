@@ -8,7 +8,7 @@ written.
 """
 
 from .compiler import float_at, inline, long_at, put_float, put_long, task
-from .normalisation import put_moments
+from .moments import put_moments
 from .product import COLUMNS, multiply
 from .tiles import (
     IN,

@@ -5,7 +5,7 @@ same.
 """
 
 from .compiler import float_at, kernel, put_float, task
-from .normalisation import put_moments, sum_of
+from .moments import put_moments, sum_of
 from .vectors import BYTES, SIZE, Long, Vector, rectified, unrectified
 
 PIXELS = 256  # of a part, at most
