@@ -62,12 +62,10 @@ class Convolution(nn.Module):
         if not packs():
             return F.conv2d(x, weight, bias, padding=self.padding)
         how: tuple[Any, ...] = (self.padding, [1, 1], [1, 1], 1, "none", [], "")
-        found: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *how)
-        return found
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *how)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = Convolve.apply(x.bfloat16(), self, False)
-        return found
+        return Convolve.apply(x.bfloat16(), self, False)
 
 
 class InFp32(nn.Module):
@@ -78,8 +76,7 @@ class InFp32(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layer(x.float())
-        return found
+        return self.layer(x.float())
 
 
 class Modulation(nn.Module):

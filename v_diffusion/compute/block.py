@@ -53,8 +53,7 @@ class Layer(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = Once.apply(x, self.layer)
-        return out
+        return Once.apply(x, self.layer)
 
 
 class Through(torch.autograd.Function):
@@ -109,8 +108,7 @@ class ConvBlock(nn.Module):
                 text = "a twin gives no gradient to the time or the embedding"
                 raise ValueError(f"{text}; use the plain module")
             scales = [*(F.linear(cond, weight) for weight in self.modulations), *scales]
-        out: Tensor = Through.apply(in_order(x.float()), self, scales)
-        return out
+        return Through.apply(in_order(x.float()), self, scales)
 
 
 def supports(block: blocks.ConvBlock | blocks.PlainConvBlock) -> bool:
@@ -152,8 +150,7 @@ class TransformerBlock(nn.Module):
         x = x + self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
         # x sigmoid(1.702 x), of which one tensor is kept for the way back
         h = F.silu(self.c_fc(self.ln_2(x)) * 1.702).mul_(1 / 1.702)
-        out: Tensor = x + self.c_proj(h)
-        return out
+        return x + self.c_proj(h)
 
 
 class Patches(nn.Module):
@@ -167,5 +164,4 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = F.unfold(x, self.side, stride=self.side).transpose(1, 2)
         down = x.shape[2] // self.side
-        patches: Tensor = self.linear(rows).transpose(1, 2).unflatten(2, (down, -1))
-        return patches
+        return self.linear(rows).transpose(1, 2).unflatten(2, (down, -1))

@@ -78,7 +78,6 @@ def graphed(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
             x_here = x if wants_grad else x.detach()
             graphs = known[key] = Graphs(positional, x_here, rest)
-        out: Tensor = Replay.apply(graphs, x, *rest) if wants_grad else graphs.run(x, rest)
-        return out
+        return Replay.apply(graphs, x, *rest) if wants_grad else graphs.run(x, rest)
 
     return replay

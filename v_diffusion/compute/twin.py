@@ -33,13 +33,13 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):
-            return self.block(x, cond)  # type: ignore[no-any-return]
+            return self.block(x, cond)
         from torch.utils.checkpoint import checkpoint  # in some releases it imports sympy
 
-        return checkpoint(self.block, x, cond, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+        return checkpoint(self.block, x, cond, use_reentrant=False, preserve_rng_state=False)
 
 
-def frozen_copy(module: nn.Module, replace: Replace = lambda _: None) -> nn.Module:
+def frozen_copy(module: nn.Module, replace: Replace = lambda _: None) -> Any:
     """Copy a module, with tensors that are shared and want no gradients; `replace` gives the module
     to stand in another's place, None for a copy.
     """
@@ -68,8 +68,7 @@ def with_checkpoints(replace: Replace) -> Replace:
 
 def checkpointed(model: Model) -> Model:
     """Return a frozen copy of a diffusion model that guides in less memory and more time."""
-    twin: Model = frozen_copy(model, with_checkpoints(lambda _: None))  # type: ignore[assignment]
-    return twin
+    return frozen_copy(model, with_checkpoints(lambda _: None))
 
 
 def parts(module: nn.Module) -> dict[str, type]:
@@ -188,8 +187,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
     twin: Any = frozen_copy(model, replace)
     if can_compile:
         guard(twin, twin if tower is None else twin.visual)
-    made: Model = twin if can_compile else twin.to(memory_format=torch.channels_last)
-    return made
+    return twin if can_compile else twin.to(memory_format=torch.channels_last)
 
 
 def in_bf16(module: nn.Module) -> nn.Module | None:
@@ -219,5 +217,4 @@ def accelerate_in_bf16(model: Model, checkpointing: bool = False) -> Model:
         return accelerate(model.float(), checkpointing)
     twin: Any = frozen_copy(model, with_checkpoints(in_bf16) if checkpointing else in_bf16).float()
     guard(twin, twin)
-    made: Model = twin
-    return made
+    return twin

@@ -57,8 +57,7 @@ def kept(decorator: Callable[..., Any], signature: Any, function: Callable[..., 
 
 def inline(function: Function) -> Function:
     """Make a function for compiled ones to call."""
-    found: Function = numba.njit(nogil=True)(function)
-    return found
+    return numba.njit(nogil=True)(function)
 
 
 def kernel(emit: Callable[..., Any]) -> Callable[..., Any]:
