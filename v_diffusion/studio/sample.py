@@ -15,6 +15,7 @@ from diffusion import noise, sampling, utils
 from diffusion.guidance import (
     CondFn,
     Model,
+    autocast,
     make_cfg_model_fn,
     make_cond_model_fn,
     make_interval_model_fn,
@@ -143,7 +144,7 @@ def sample(
             callback({**info, "i": i, "of": len(done), "done": done[i]})
 
     def conditions(embeds: Tensor) -> dict[str, Any]:
-        with sampling.autocast(device):
+        with autocast(device):
             found: dict[str, Any] = models.model.conditions(embeds.flatten(0, -2))
         return found
 
