@@ -21,14 +21,12 @@ SMALL = 256 / 224
 def spherical_dist_loss(x: Tensor, y: Tensor) -> Tensor:
     """Return half the squared great-circle distance, 2 arcsin(|x - y| / 2)^2 of normalised rows.
 
-    Args:
-        x, y: embeddings [..., D], broadcast against each other.
-
-    Returns:
-        [...], 0 to pi^2 / 2.
+    It is [...], 0 to pi^2 / 2, of embeddings [..., D], which are broadcast against each other. The
+    gradient is 0 where they are equal and, though it has no limit there, where they are opposite.
     """
-    chord: Tensor = (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).norm(dim=-1)
-    return chord.div(2).arcsin().pow(2).mul(2)
+    half: Tensor = (F.normalize(x, dim=-1) - F.normalize(y, dim=-1)).norm(dim=-1).div(2)
+    # Rounding can take it beyond 1, and the slope of arcsin at 1 is infinite.
+    return half.masked_fill(half >= 1, 1).arcsin().pow(2).mul(2)
 
 
 class MakeCutouts(nn.Module):

@@ -53,8 +53,7 @@ class Attention(nn.Module):
             heads = (q * HEAD_WIDTH**-0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
         else:
             heads = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        out: Tensor = self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
-        return out
+        return self.out_proj(heads.permute(2, 0, 1, 3).reshape(x.shape))
 
 
 class QuickGELU(nn.Module):
@@ -79,8 +78,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
-        out: Tensor = x + self.mlp(self.ln_2(x))
-        return out
+        return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
@@ -91,8 +89,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.Sequential(*(Block(width, causal) for _ in range(layers)))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.resblocks(x)
-        return out
+        return self.resblocks(x)
 
 
 class VisionTransformer(nn.Module):
@@ -115,8 +112,7 @@ class VisionTransformer(nn.Module):
         class_token = self.class_embedding.to(x.dtype).expand(1, len(x), -1)
         tokens = torch.cat([class_token, patches])
         tokens = self.ln_pre(tokens + self.positional_embedding[:, None].to(x.dtype))
-        embed: Tensor = self.ln_post(self.transformer(tokens)[0]) @ self.proj
-        return embed
+        return self.ln_post(self.transformer(tokens)[0]) @ self.proj
 
 
 class CLIP(nn.Module):
@@ -160,8 +156,7 @@ class CLIP(nn.Module):
 
         R is `visual.input_resolution`.
         """
-        embed: Tensor = self.visual(image.to(self.dtype))
-        return embed
+        return self.visual(image.to(self.dtype))
 
     def encode_text(self, text: Tensor) -> Tensor:
         """Return the embeddings [B, D] of token ids [B, L], L up to `context_length`.
@@ -172,8 +167,7 @@ class CLIP(nn.Module):
         x: Tensor = self.token_embedding(text) + self.positional_embedding[: text.shape[1]]
         x = self.transformer(x.to(self.dtype).transpose(0, 1)).transpose(0, 1)
         rows = torch.arange(len(text), device=text.device)
-        embed: Tensor = self.ln_final(x[rows, text.argmax(dim=-1)]) @ self.text_projection
-        return embed
+        return self.ln_final(x[rows, text.argmax(dim=-1)]) @ self.text_projection
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of B images for T texts, [B, T], and of the texts, [T, B]."""
@@ -199,11 +193,7 @@ def count_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def dimensions(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Infer the arguments of `CLIP` from the shapes of its tensors.
-
-    Raises:
-        KeyError: a tensor is missing.
-    """
+    """Infer the arguments of `CLIP` from the shapes of its tensors; KeyError if one is missing."""
     conv1 = state_dict["visual.conv1.weight"]
     patches = state_dict["visual.positional_embedding"].shape[0] - 1
     vocab_size, text_width = state_dict["token_embedding.weight"].shape

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-from . import utils
 from .guidance import Callback, Model, NoiseSampler, make_autocast_model_fn
-from .utils import combine, get_levels
+from .utils import combine, get_levels, t_to_alpha_sigma
 
 
 def dpmpp_coefficients(steps: Tensor, eta: float, order: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the factors of x, of the last preds and of the noise in each step of `dpmpp_sample`.
+    """Return the factors of x, of the last preds and of the noise in each step of DPM-Solver++.
 
     With h the step in lambda and k = (1 + eta) h, the exact step is exp(-eta h) sigma' / sigma x
     + alpha' k int_0^1 exp(-k (1 - u)) D(u) du + sigma' sqrt(1 - exp(-2 eta h)) noise. D(u) is the
@@ -30,7 +29,7 @@ def dpmpp_coefficients(steps: Tensor, eta: float, order: int) -> tuple[Tensor, T
         The factors of x, [N - 1]; of the newest pred and of those before it, [N - 1, order]; and of
         the noise, [N - 1].
     """
-    alphas, sigmas = utils.t_to_alpha_sigma(steps)
+    alphas, sigmas = t_to_alpha_sigma(steps)
     # Rounding can make cos(pi / 2) negative.
     h = (alphas.clamp_min(0) / sigmas).log().diff()
     # At t = 1 h is infinite, and 0 times that is NaN.
@@ -41,7 +40,7 @@ def dpmpp_coefficients(steps: Tensor, eta: float, order: int) -> tuple[Tensor, T
     phi_3 = 1 - 2 * phi_2 / k
     # This step's length over the length of the step before (a), and of the one before that (b).
     before = torch.cat([h.new_full([2], math.inf), h])
-    a, b = ((h / before[i : i + len(h)]).nan_to_num(0) for i in (1, 0))
+    a, b = ((h / before[i : i + len(h)]).nan_to_num(0, posinf=0) for i in (1, 0))
     if order == 2:
         # Lu et al. use phi_1 / 2 in place of phi_2, which is as accurate at this order.
         newer, older = a * phi_1 / 2, torch.zeros_like(a)
@@ -56,32 +55,36 @@ def dpmpp_coefficients(steps: Tensor, eta: float, order: int) -> tuple[Tensor, T
 
 
 @torch.no_grad()
-def dpmpp_sample(
+def dpmpp_2m_sde_sample(
     model: Model,
     x: Tensor,
     steps: Tensor,
     eta: float,
     extra_args: dict[str, Any],
-    callback: Callback | None,
-    noise_sampler: NoiseSampler,
-    disable: bool | None,
-    order: int,
+    callback: Callback | None = None,
+    *,
+    noise_sampler: NoiseSampler = torch.randn_like,
+    disable: bool | None = None,
+    order: int = 2,
 ) -> Tensor:
-    """Draw samples by multistep DPM-Solver++: Lu et al. 2022, arXiv 2211.01095.
+    """Draw samples by SDE-DPM-Solver++(2M): Lu et al. 2022, arXiv 2211.01095.
+
+    With eta 1 the first step is DDPM's. A step to time 0, where lambda is infinite, is DDIM's.
 
     Args:
-        model, x, extra_args, callback, noise_sampler, disable: as in `sampling.sample`.
-        steps: [N] falling times, none of them 0.
+        model, x, steps, extra_args, callback, noise_sampler, disable: as in `sampling.sample`.
         eta: 0 for the probability flow ODE to 1 for the diffusion SDE.
-        order: the number of preds that a step uses, 2 or 3; the first steps have fewer.
+        order: the number of preds that a step uses, 2 (as in 2M) or 3; the first have fewer.
 
     Returns:
         The pictures, [B, C, H, W], in about -1 to 1: pred of the last step.
+
+    Raises:
+        ValueError: there are no steps.
     """
     ones = x.new_ones([x.shape[0]])
-    model_fn = make_autocast_model_fn(model)
+    model_fn, levels = make_autocast_model_fn(model), get_levels(steps)
     kept, weights, fresh = dpmpp_coefficients(steps, eta, order)
-    levels = get_levels(steps)
     history: list[Tensor] = []
     for i in trange(len(steps), disable=disable):
         t, alpha, sigma = levels[i]
@@ -103,41 +106,15 @@ def dpmpp_2m_sample(
     steps: Tensor,
     extra_args: dict[str, Any],
     callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
+    **options: Any,
 ) -> Tensor:
-    """Draw samples by DPM-Solver++(2M), algorithm 2 of the paper. Arguments: `dpmpp_sample`."""
-    rest = callback, torch.randn_like, disable
-    return dpmpp_sample(model, x, steps, 0.0, extra_args, *rest, order=2)
+    """Draw samples by DPM-Solver++(2M), algorithm 2 of the paper.
 
-
-def dpmpp_3m_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    extra_args: dict[str, Any],
-    callback: Callback | None = None,
-    *,
-    disable: bool | None = None,
-) -> Tensor:
-    """Draw samples by DPM-Solver++ of order 3, exact in u and u^2. Arguments: `dpmpp_sample`."""
-    rest = callback, torch.randn_like, disable
-    return dpmpp_sample(model, x, steps, 0.0, extra_args, *rest, order=3)
-
-
-def dpmpp_2m_sde_sample(
-    model: Model,
-    x: Tensor,
-    steps: Tensor,
-    eta: float,
-    extra_args: dict[str, Any],
-    callback: Callback | None = None,
-    *,
-    noise_sampler: NoiseSampler = torch.randn_like,
-    disable: bool | None = None,
-) -> Tensor:
-    """Draw samples by SDE-DPM-Solver++(2M). Arguments: `dpmpp_sample`.
-
-    With eta 1 the first step is DDPM's; with eta 0 the method is `dpmpp_2m_sample`.
+    Arguments: `dpmpp_2m_sde_sample`, whose eta is 0.
     """
-    return dpmpp_sample(model, x, steps, eta, extra_args, callback, noise_sampler, disable, 2)
+    return dpmpp_2m_sde_sample(model, x, steps, 0.0, extra_args, callback, **options)
+
+
+def dpmpp_3m_sample(*args: Any, **options: Any) -> Tensor:
+    """Draw samples by DPM-Solver++ of order 3, exact in u and u^2. Arguments: `dpmpp_2m_sample`."""
+    return dpmpp_2m_sample(*args, **options, order=3)

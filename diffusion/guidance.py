@@ -38,16 +38,13 @@ def make_autocast_model_fn(model: Model) -> Model:
 def make_cfg_model_fn(model: Model, weights: Tensor, at_once: int | None = None) -> Model:
     """Make a model guided without a classifier: Ho and Salimans 2022, arXiv 2207.12598, eq. 6.
 
-    It returns the sum of weights[k] v_k over K conditions. If the first is no condition, and the
-    other has the weight w, that is (1 - w) v_0 + w v_1.
+    It takes extra_args [K B, ...] and returns the sum of weights[k] v_k over K conditions. If the
+    first is no condition, and the other has the weight w, that is (1 - w) v_0 + w v_1.
 
     Args:
         model: called with x and t repeated for each condition, the rows of the first one first.
         weights: [K, B].
         at_once: the number of these K B rows to evaluate together, by default all.
-
-    Returns:
-        A model whose extra_args are [K B, ...].
     """
 
     def cfg_model_fn(x: Tensor, t: Tensor, **extra_args: Tensor) -> Tensor:

@@ -28,4 +28,4 @@ def randn(
 
 def make_noise_sampler(generators: list[torch.Generator]) -> Callable[[Tensor], Tensor]:
     """Make a noise sampler for `diffusion.sampling` that draws row b of x's noise from stream b."""
-    return lambda x: randn(generators, tuple(x.shape[1:]), x.device)
+    return lambda x: randn(generators, tuple(x.shape[1:]), x.device).to(x.dtype)

@@ -3,8 +3,9 @@
 What the samplers have in common:
 
     model: see `diffusion.guidance`.
-    x: the noise, or the noisy pictures, at the first time, [B, C, H, W].
-    steps: [N] falling times on x's device.
+    x: the noise, or the noisy pictures, at the first time, [B, C, H, W], of any floating dtype. The
+        model gets t in this dtype, v is cast to it, and the pictures are of it.
+    steps: [N] falling times on x's device, best in fp32 or fp64 whatever x is.
     extra_args: keyword arguments of the model.
     callback: called in each step with a dict of x, i (the step), t (its time), v and pred (the
         clean picture that x and v imply). By default there is none.
@@ -18,24 +19,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-# Scripts look up the names imported "as" themselves in this module.
-from .dpm_solver import dpmpp_2m_sample as dpmpp_2m_sample
-from .dpm_solver import dpmpp_2m_sde_sample as dpmpp_2m_sde_sample
-from .dpm_solver import dpmpp_3m_sample as dpmpp_3m_sample
-from .guidance import Callback as Callback
-from .guidance import Model as Model
-from .guidance import NoiseSampler as NoiseSampler
-from .guidance import autocast as autocast
-from .guidance import make_autocast_model_fn as make_autocast_model_fn
-from .guidance import make_cond_model_fn as make_cond_model_fn
-from .methods import EVALUATIONS as EVALUATIONS
-from .methods import METHODS as METHODS
-from .solvers import iplms_sample as iplms_sample
-from .solvers import pie_sample as pie_sample
-from .solvers import plms2_sample as plms2_sample
-from .solvers import plms_sample as plms_sample
-from .solvers import prk_sample as prk_sample
-from .solvers import reverse_sample as reverse_sample
+# Scripts look up these names in this module.
+from .dpm_solver import dpmpp_2m_sample, dpmpp_2m_sde_sample, dpmpp_3m_sample
+from .guidance import Callback, Model, NoiseSampler, make_autocast_model_fn, make_cond_model_fn
+from .methods import METHODS
+from .solvers import iplms_sample, pie_sample, plms2_sample, plms_sample, prk_sample, reverse_sample
 from .utils import Level, get_levels
 
 # The samplers of the probability flow ODE, which draw no noise.
@@ -91,6 +79,9 @@ def sample(
 
     Returns:
         The pictures, [B, C, H, W], in about -1 to 1: pred of the last step.
+
+    Raises:
+        ValueError: there are no steps.
     """
     rest: dict[str, Any] = {"noise_sampler": noise_sampler, "disable": disable}
     return cond_sample(model, x, steps, eta, extra_args, None, callback, **rest)
@@ -120,7 +111,7 @@ def cond_sample(
             doesn't depend on x, it isn't called. None is no guidance.
     """
     ones = x.new_ones([x.shape[0]])
-    levels = get_levels(steps)
+    model_fn, levels = make_autocast_model_fn(model), get_levels(steps)
     is_guided = cond_fn is not None
     # One transfer before the loop, so that no step waits for the device.
     guided = (steps < 1).tolist() if is_guided else []
@@ -129,12 +120,10 @@ def cond_sample(
         t, alpha, sigma = levels[i]
         with torch.set_grad_enabled(is_guided):
             x = x.detach().requires_grad_(is_guided)
-            with autocast(x.device):
-                v = model(x, ones * t, **extra_args).float()
+            v = model_fn(x, ones * t, **extra_args)
             pred = x * alpha - v * sigma
             if callback is not None:
-                detached = {"x": x.detach(), "v": v.detach(), "pred": pred.detach()}
-                callback({**detached, "i": i, "t": t})
+                callback({"x": x.detach(), "i": i, "t": t, "v": v.detach(), "pred": pred.detach()})
             if cond_fn is not None and guided[i]:
                 grad = cond_fn(x, ones * t, pred, **extra_args).detach()
                 v = v.detach() - grad * (sigma / alpha)
@@ -174,11 +163,13 @@ def run_reverse(
         x at the last time, [B, C, H, W].
 
     Raises:
-        KeyError: the method is unknown, or draws noise.
+        KeyError: the method is unknown, or draws noise; the text names those that can be taken.
     """
     rest: dict[str, Any] = {"callback": callback, "disable": disable}
     if name in ("ddim", "dpmpp_2m", "dpmpp_3m"):
         return reverse_sample(model, x, steps, extra_args, **rest)
+    if name not in ODE:
+        raise KeyError(f"{name!r} can't be run in reverse; use ddim or one of {', '.join(ODE)}")
     return ODE[name](model, x, steps, extra_args, is_reverse=True, **rest)
 
 
@@ -207,8 +198,10 @@ def run_method(
         The pictures, [B, C, H, W], in about -1 to 1.
 
     Raises:
-        KeyError: the method is unknown.
+        KeyError: the method is unknown; the text names the known ones.
     """
+    if name not in METHODS:
+        raise KeyError(f"no method {name!r}; use one of {', '.join(METHODS)}")
     rest: dict[str, Any] = {"noise_sampler": noise_sampler, "disable": disable}
     if name in ("ddpm", "ddim"):
         return cond_sample(model, x, steps, eta, extra_args, cond_fn, callback, **rest)

@@ -94,11 +94,8 @@ ARGUMENTS = """
 def pseudo_method(
     name: str, doc: str, one_step: OneStep, starts: float = math.inf, order: int = 1
 ) -> Callable[..., Tensor]:
-    """Make a sampler that takes `starts` steps by one_step and the others by Adams-Bashforth.
-
-    Args:
-        starts: 1 or more.
-        order: the number of eps that Adams-Bashforth uses, 1 to 4; its first steps have fewer.
+    """Make a sampler that takes `starts` steps, 1 or more, by one_step, and the others by the
+    Adams-Bashforth method of order 1 to 4, at first of the order that its past allows.
     """
 
     @torch.no_grad()
@@ -116,7 +113,8 @@ def pseudo_method(
             steps = torch.cat([steps, steps.new_zeros([1])])
         ones = x.new_ones([x.shape[0]])
         model_fn = make_autocast_model_fn(model)
-        levels, middles = get_levels(steps), get_levels((steps[:-1] + steps[1:]) / 2)
+        # The last of the middles is of no step.
+        levels, middles = get_levels(steps), get_levels((steps + steps.roll(-1)) / 2)
         # One transfer before the loop, so that no step waits for the device.
         from_noise = bool(steps[0] > NOISE)
         history: list[Tensor] = []
@@ -204,12 +202,6 @@ def reverse_sample(
 ) -> Tensor:
     """Take pictures to noise by DDIM's ODE: Song et al. 2020, arXiv 2010.02502, section 4.3.
 
-    Args:
-        model, extra_args, callback, disable: see `diffusion.sampling`.
-        x: pictures at the first time, [B, C, H, W], -1 to 1.
-        steps: [N] rising times; N - 1 steps are taken.
-
-    Returns:
-        x at the last time, [B, C, H, W].
+    Arguments and result: `prk_sample` with is_reverse, x being pictures in -1 to 1.
     """
     return ddim(model, x, steps, extra_args, True, callback, disable=disable)

@@ -46,7 +46,12 @@ def append_dims(x: Tensor, n: int) -> Tensor:
 
 
 def from_pil_image(image: Image.Image) -> Tensor:
-    """Convert a PIL image to a tensor [C, H, W] in -1 to 1."""
+    """Convert a PIL image to a tensor [C, H, W] in -1 to 1.
+
+    Args:
+        image: of 8 bits a channel: mode L, LA, RGB or RGBA. Convert others (P, I, I;16, F) first:
+            their numbers would be wrong, or far beyond -1 to 1.
+    """
     from torchvision.transforms.functional import to_tensor  # type: ignore[import-untyped]
 
     levels: Tensor = to_tensor(image)
@@ -131,7 +136,9 @@ class Level(NamedTuple):
 
 
 def get_levels(steps: Tensor) -> list[Level]:
-    """Return the noise levels of times [N]."""
+    """Return the noise levels of times [N]; ValueError if N is 0."""
+    if not len(steps):
+        raise ValueError("there are no steps; pass one time or more")
     return [Level(*level) for level in zip(steps, *t_to_alpha_sigma(steps))]
 
 

@@ -21,12 +21,9 @@ class SmallCC12M(CC12M1Model):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.mapping_timestep_embed = FourierFeatures(16)
-        self.mapping = nn.Sequential(
-            LinearBlock(EMBED + 16, 48, 48), LinearBlock(48, 48, 48, is_last=True)
-        )
+        self.mapping = nn.Sequential(LinearBlock(EMBED + 16, 48), LinearBlock(48, 48, is_last=True))
         self.timestep_embed = FourierFeatures(16)
-        style, depths = Style(cond_dim=48), {"depth": 2, "bottom_depth": 2, "attention_from": 2}
-        self.net = unet(19, 3, [32, 64, 64], style, **depths)
+        self.net = unet(19, 3, [32, 64, 64], Style(cond_dim=48), depth=2, attention_from=2)
 
 
 class SmallUnconditional(DDPMModel):

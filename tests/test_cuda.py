@@ -65,7 +65,7 @@ def cc12m_1(cuda) -> Models:
 def load_short(cuda: FakeCuda) -> Models:
     """emoji_64 and its CLIP with layers of every kind, but fewer of them."""
     models = load(cuda, "emoji_64", None, "emoji_64_clip")
-    net = unet(31, 12, [64, 64], Style(cond_dim=256), depth=1, bottom_depth=1, attention_from=1)
+    net = unet(31, 12, [64, 64], Style(cond_dim=256), depth=1, attention_from=1)
     with running(cuda):
         net = net.eval().requires_grad_(False).half().to(CUDA)
         models.model.net = net.to(memory_format=torch.channels_last)

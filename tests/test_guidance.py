@@ -31,6 +31,16 @@ def test_spherical_dist_loss_of_known_angles():
     torch.testing.assert_close(spherical_dist_loss(x, y), expected)
 
 
+@pytest.mark.parametrize("dim", [3, 512])
+@pytest.mark.parametrize("length, loss", [(1.7, 0.0), (-1.7, torch.pi**2 / 2)])
+def test_the_gradient_of_equal_and_opposite_embeddings_is_finite(dim, length, loss):
+    """Of many, as rounding makes the chord of opposite ones 2, a little less or more."""
+    x = torch.randn(500, dim, requires_grad=True)
+    found = spherical_dist_loss(x, x.detach() * length)
+    torch.testing.assert_close(found, torch.full([500], loss), atol=4e-3, rtol=0)
+    assert torch.autograd.grad(found.sum(), x)[0].isfinite().all()
+
+
 def test_each_picture_is_cut_by_its_own_stream():
     x = torch.rand(3, 3, 64, 64)
     make_cutouts = MakeCutouts(32, 4)

@@ -146,6 +146,55 @@ def test_the_model_gets_its_arguments():
         assert out.isfinite().all()
 
 
+# About three times the errors measured.
+ERRORS = {torch.float64: 1e-5, torch.float16: 0.03, torch.bfloat16: 0.3}
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("cond_fn", [None, towards_y])
+@pytest.mark.parametrize("dtype", ERRORS)
+def test_pictures_are_of_the_type_of_x(name, cond_fn, dtype):
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        types.update([x.dtype, t.dtype])
+        return gaussian(x, t)
+
+    types: set[torch.dtype] = set()
+    outs, x, steps = [], start(2, 1, 2, 4), spliced(9)
+    for kind in (torch.float32, dtype):
+        types.clear()
+        fresh = noise.make_noise_sampler(noise.streams([1, 2]))
+        args = (model, x.to(kind), steps, 1.0, {}, cond_fn)
+        outs.append(sampling.run_method(name, *args, noise_sampler=fresh))
+        assert types == {outs[-1].dtype} == {kind}
+    torch.testing.assert_close(outs[1].float(), outs[0], rtol=0, atol=ERRORS[dtype])
+    if name not in methods.STOCHASTIC:
+        noisy = sampling.run_reverse(name, model, x.to(dtype), steps.flip(0), {})
+        assert types == {noisy.dtype} == {dtype}
+
+
+def test_a_model_of_another_type_is_taken_to_that_of_x():
+    x = start(2, 1, 2, 4)
+    for name in methods.METHODS:
+        model = lambda x, t: gaussian(x, t).half()  # noqa: E731
+        assert run(name, model, x, spliced(3)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"])
+def test_no_steps_are_an_error(name):
+    with pytest.raises(ValueError, match="there are no steps; pass one time or more"):
+        run(name, mixture, start(2, 1, 2, 4), uniform(0))
+
+
+def test_an_unknown_name_is_told_the_known_ones():
+    x = start(2, 1, 2, 4)
+    with pytest.raises(KeyError, match="no method 'euler'; use one of ddpm, ddim, prk, "):
+        run("euler", mixture, x, spliced(3))
+    for name in ("euler", *methods.STOCHASTIC):
+        expected = f"'{name}' can't be run in reverse; use ddim or one of prk, plms, "
+        with pytest.raises(KeyError, match=expected):
+            sampling.run_reverse(name, mixture, x, spliced(3).flip(0), {})
+
+
 def test_sampling_offers_them_all():
     assert sampling.plms_sample is solvers.plms_sample
     assert sampling.METHODS is methods.METHODS

@@ -20,7 +20,7 @@ def emoji_64() -> torch.nn.Module:
 
 def test_names_and_classes():
     assert get_model("cc12m_1") is diffusion.models.CC12M1Model
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no model 'nothing'; use one of cc12m_1, cc12m_1_cfg, "):
         get_model("nothing")
 
 

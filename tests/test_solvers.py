@@ -120,7 +120,8 @@ def test_single_precision_from_noise():
     x = start(2, 1, 2, 4)
     for name in methods.METHODS:
         single = run(name, lambda x, t: mixture(x, t).float(), x.float(), uniform(50).float())
-        torch.testing.assert_close(single.double(), run(name, mixture, x, uniform(50)), **NEAR)
+        double = run(name, mixture, x, uniform(50))
+        torch.testing.assert_close(single.double(), double, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("schedule", [uniform, spliced])
@@ -139,6 +140,18 @@ def test_the_first_step_of_the_sde_is_ddpms(schedule):
     for name in methods.STOCHASTIC:
         torch.manual_seed(1)
         outs.append(sampling.run_method(name, mixture, x, schedule(4)[:2], 1.0, {}))
+    torch.testing.assert_close(*outs, **NEAR)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("schedule", [uniform, spliced])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_last_time_of_0_changes_nothing(name, schedule, eta):
+    """Of the last step there is pred, which a step to time 0 leads to."""
+    x, outs = start(2, 1, 2, 4), []
+    for steps in (schedule(5), torch.cat([schedule(5), torch.zeros(1)])):
+        torch.manual_seed(1)
+        outs.append(sampling.run_method(name, mixture, x, steps, eta, {}))
     torch.testing.assert_close(*outs, **NEAR)
 
 

@@ -299,7 +299,7 @@ def test_torch_compile_refuses_or_is_right(name, model, backend):
 def test_channels_that_fill_no_vectors_go_the_plain_way():
     from diffusion.models.blocks import Style, run, unet
 
-    net = unet(5, 3, [12, 20], Style(cond_dim=8), depth=1, bottom_depth=2, attention_from=9)
+    net = unet(5, 3, [12, 20], Style(cond_dim=8), depth=1, attention_from=9)
     x, cond = torch.randn(2, 5, 8, 8), torch.randn(2, 8)
     torch.testing.assert_close(
         run(accelerate(net), x, cond), run(net, x, cond), atol=1e-4, rtol=1e-4

@@ -25,8 +25,10 @@ def get_model(name: str) -> Any:
     """Return the class of a model, an `nn.Module` that is made without arguments.
 
     Raises:
-        KeyError: no model has this name.
+        KeyError: no model has this name; the text names the known ones.
     """
+    if name not in MODELS:
+        raise KeyError(f"no model {name!r}; use one of {', '.join(MODELS)}")
     module, model = MODELS[name]
     return getattr(import_module(f".{module}", __name__), model)
 

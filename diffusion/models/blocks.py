@@ -40,8 +40,7 @@ class Style:
 
 def unit_scale(embed: Tensor) -> Tensor:
     """Scale embeddings [B, D] to length sqrt(D), so that their numbers are about 1."""
-    scale: float = embed.shape[-1] ** 0.5
-    return F.normalize(embed, dim=-1) * scale
+    return F.normalize(embed, dim=-1) * embed.shape[-1] ** 0.5
 
 
 class FourierFeatures(nn.Module):
@@ -60,15 +59,14 @@ class FourierFeatures(nn.Module):
 class LinearBlock(nn.Module):
     """Linear, ReLU, Linear and, except in the last of a row, ReLU; plus a skip."""
 
-    def __init__(self, d_in: int, d_mid: int, d_out: int, is_last: bool = False) -> None:
+    def __init__(self, d_in: int, d_out: int, is_last: bool = False) -> None:
         super().__init__()
-        layers = [nn.Linear(d_in, d_mid), nn.ReLU(), nn.Linear(d_mid, d_out)]
+        layers = [nn.Linear(d_in, d_out), nn.ReLU(), nn.Linear(d_out, d_out)]
         self.main = nn.Sequential(*layers, nn.Identity() if is_last else nn.ReLU())
         self.skip = nn.Identity() if d_in == d_out else nn.Linear(d_in, d_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.main(x) + self.skip(x)
-        return out
+        return self.main(x) + self.skip(x)
 
 
 def in_format(x: Tensor) -> Tensor:
@@ -143,8 +141,7 @@ class ConvBlock(nn.Module):
         h = self.main["4"](self.main["2"](self.main["0"](x), cond))
         if "6" in self.main:
             h = self.main["6"](h, cond)
-        out: Tensor = h + self.skip(x)
-        return out
+        return h + self.skip(x)
 
 
 class PlainConvBlock(nn.Module):
@@ -166,8 +163,7 @@ class PlainConvBlock(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         h: Tensor = self.main["2"](self.main["0"](x).relu())
-        out: Tensor = (h.relu() if self.rectified else h) + self.skip(x)
-        return out
+        return (h.relu() if self.rectified else h) + self.skip(x)
 
 
 class SelfAttention(nn.Module):
@@ -185,8 +181,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv_proj(self.norm(x)).reshape(b, 3, -1, self.head_width, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
         heads = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = x + self.out_proj(heads.transpose(-1, -2).reshape(b, c, h, w))
-        return out
+        return x + self.out_proj(heads.transpose(-1, -2).reshape(b, c, h, w))
 
 
 class SkipBlock(nn.Module):
@@ -194,8 +189,7 @@ class SkipBlock(nn.Module):
 
     def __init__(self, blocks: Iterable[nn.Module], style: Style) -> None:
         super().__init__()
-        corners = False if style.up == "bilinear" else None
-        up = nn.Upsample(scale_factor=2, mode=style.up, align_corners=corners)
+        up = nn.Upsample(scale_factor=2, mode=style.up)
         self.main = nn.ModuleList([nn.AvgPool2d(2), *blocks, up])
         self.identity_first = style.identity_first
 
@@ -230,28 +224,21 @@ def conv_row(
 
 
 def unet(
-    c_in: int,
-    c_out: int,
-    widths: list[int],
-    style: Style,
-    *,
-    depth: int,
-    bottom_depth: int,
-    attention_from: int,
+    c_in: int, c_out: int, widths: list[int], style: Style, *, depth: int, attention_from: int
 ) -> nn.ModuleList:
     """Make the blocks of a U-Net.
 
     Args:
         widths: the channels of each level; a level has half the height and width of the one before.
-        depth: the conv blocks of a level on the way down, and on the way up.
-        bottom_depth: the conv blocks of the last level.
+        depth: the conv blocks of a level on the way down, and as many on the way up; the last
+            level has both in one row.
         attention_from: the first level whose conv blocks are followed by self-attention.
     """
 
     def level(i: int, c_in: int, c_out: int) -> list[nn.Module]:
         c, attention = widths[i], i >= attention_from
         if i == len(widths) - 1:
-            return conv_row([c_in, *[c] * (bottom_depth - 1), c_out], c, style, attention)
+            return conv_row([c_in, *[c] * (2 * depth - 1), c_out], c, style, attention)
         inner = SkipBlock(level(i + 1, c, c), style)
         return [
             *conv_row([c_in, *[c] * depth], c, style, attention),

@@ -20,19 +20,11 @@ class CC12M1Model(nn.Module):
         super().__init__()
         self.mapping_timestep_embed = FourierFeatures(128)
         self.mapping = nn.Sequential(
-            LinearBlock(self.embed_dim + 128, 1024, 1024),
-            LinearBlock(1024, 1024, 1024, is_last=True),
+            LinearBlock(self.embed_dim + 128, 1024), LinearBlock(1024, 1024, is_last=True)
         )
         self.timestep_embed = FourierFeatures(16)
-        self.net = unet(
-            3 + 16,
-            3,
-            [128, 256, 256, 512, 512, 1024, 1024],
-            Style(cond_dim=1024),
-            depth=4,
-            bottom_depth=8,
-            attention_from=4,
-        )
+        widths = [128, 256, 256, 512, 512, 1024, 1024]
+        self.net = unet(3 + 16, 3, widths, Style(cond_dim=1024), depth=4, attention_from=4)
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
         """Return the arguments of `forward` that are the same at every time."""

@@ -32,8 +32,7 @@ class Sketch(nn.Module):
     def forward(self, clip_embed: Tensor) -> Tensor:
         """Return the sketches [B, 3, 32, 32] of embeddings [B, 256] of length 16."""
         h = self.coefficients(F.relu(self.features(clip_embed)))
-        pixels: Tensor = self.pixels(h)
-        return pixels.view(-1, 3, self.size, self.size)
+        return self.pixels(h).view(-1, 3, self.size, self.size)
 
 
 class Known(nn.Module):
@@ -57,13 +56,9 @@ class Known(nn.Module):
     def forward(
         self, drawn: Tensor, spread: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean embeddings [B, 256] and sketches [B, 3, 32, 32].
+        """Return the mean embeddings [B, 256] and sketches [B, 3, 32, 32] for x_t, [B, 3, H, W].
 
-        Args:
-            drawn: the sketch of each thing, [N, 3, 32, 32].
-            spread: r.
-            x: x_t, [B, 3, H, W].
-            alpha, sigma: [B, 1, 1, 1].
+        `drawn`, [N, 3, 32, 32], has each thing's sketch; alpha and sigma are [B, 1, 1, 1].
         """
         size = drawn.shape[1:]
         drawn = drawn.flatten(1).to(x.dtype)
@@ -100,19 +95,11 @@ class Emoji64Model(nn.Module):
         self.known = Known(THINGS)
         self.mapping_timestep_embed = FourierFeatures(64)
         self.mapping = nn.Sequential(
-            LinearBlock(EMBED_DIM + 64, COND_DIM, COND_DIM),
-            LinearBlock(COND_DIM, COND_DIM, COND_DIM, is_last=True),
+            LinearBlock(EMBED_DIM + 64, COND_DIM), LinearBlock(COND_DIM, COND_DIM, is_last=True)
         )
         self.timestep_embed = FourierFeatures(16)
-        self.net = unet(
-            12 + 3 + 16,
-            12,
-            [64, 128, 192],
-            Style(cond_dim=COND_DIM),
-            depth=2,
-            bottom_depth=4,
-            attention_from=2,
-        )
+        style = Style(cond_dim=COND_DIM)
+        self.net = unet(12 + 3 + 16, 12, [64, 128, 192], style, depth=2, attention_from=2)
 
     def conditions(self, clip_embed: Tensor) -> dict[str, Tensor]:
         """Return the arguments of `forward` that are the same at every time.

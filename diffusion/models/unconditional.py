@@ -20,7 +20,7 @@ class UnconditionalModel(nn.Module):
     shape: tuple[int, int, int]
     min_t = 0.0
     max_t = 1.0
-    # Arguments of `blocks.unet`, whose `bottom_depth` is twice `depth`.
+    # Arguments of `blocks.unet`.
     widths: list[int]
     style = Style()
     depth: int
@@ -31,13 +31,7 @@ class UnconditionalModel(nn.Module):
         self.size_multiple = 2 ** (len(self.widths) - 1)  # each level is half as large
         self.timestep_embed = FourierFeatures(16)
         self.net = unet(
-            3 + 16,
-            3,
-            self.widths,
-            self.style,
-            depth=self.depth,
-            bottom_depth=2 * self.depth,
-            attention_from=self.attention_from,
+            3 + 16, 3, self.widths, self.style, depth=self.depth, attention_from=self.attention_from
         )
 
     def conditions(self, clip_embed: Tensor | None = None) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def sample(
             callback({**info, "i": i, "of": len(done), "done": done[i]})
 
     def conditions(embeds: Tensor) -> dict[str, Any]:
-        with sampling.autocast(device):
+        with guidance.autocast(device):
             found: dict[str, Any] = models.model.conditions(embeds.flatten(0, -2))
         return found
 
