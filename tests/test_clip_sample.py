@@ -240,7 +240,7 @@ def quiet(stderr: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("seconds", [0, 0.3, 0.7, 1.2, 1.7, 2.7])
+@pytest.mark.parametrize("seconds", [0, 0.4, 1.0, 2.0])
 def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
     """While Python imports, while the model loads, and while it samples. Before the program's first
     line Ctrl-C is Python's.

@@ -1,11 +1,7 @@
 """Several processes, as torchrun starts them."""
 
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
@@ -23,14 +19,12 @@ QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
-def launch(*args: object, cwd: Path) -> subprocess.Popen[str]:
+def launch(*args: object, cwd: Path) -> script.Running:
     """torchrun with two processes on this machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc-per-node", "2", "--max-restarts", "3"]
-    command = [*launcher, SCRIPT, *args]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # whose print() writes twice a line
-    return subprocess.Popen(list(map(str, command)), cwd=cwd, env=environment, text=True, **pipes)
+    words = ("--standalone", "--nproc-per-node", 2, "--max-restarts", 3, SCRIPT, *args)
+    code = "from torch.distributed.run import main; main()"
+    with mock.patch.dict(os.environ, PYTHONUNBUFFERED="1"):  # whose print() writes twice a line
+        return script.start(*words, cwd=cwd, script="", code=code)
 
 
 def both(*args: object, cwd: Path) -> list[CompletedProcess]:
@@ -95,20 +89,17 @@ def test_a_killed_worker_loses_nothing_and_makes_nothing_twice(clip_sample, tmp_
     run = ("a red heart", *QUICK, "--eta", "1", "-n", "48", "-bs", "3")
     done = clip_sample(*run, "--output", "one/{i}.png")
     assert done.returncode == 0, done.stderr
-    rng = random.Random(0)
     two = tmp_path / "two"
-    with launch(*run, "--output", "two/{i}.png", "--resume", cwd=tmp_path) as process:
-        while process.poll() is None and len(list(two.glob("*.png"))) < 8:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.1)
-        os.kill(rng.choice(workers_of(process.pid)), signal.SIGKILL)
-        # What is there when it is killed stays as it is.
-        made = {path.name: path.stat().st_mtime_ns for path in two.glob("*.png")}
-        stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
+    running = launch(*run, "--output", "two/{i}.png", "--resume", cwd=tmp_path)
+    running.wait_for(lambda: len(list(two.glob("*.png"))) >= 8)
+    os.kill(workers_of(running.process.pid)[1], signal.SIGKILL)
+    # What is there when it is killed stays as it is.
+    made = {path.name: path.stat().st_mtime_ns for path in two.glob("*.png")}
+    done = running.wait()
+    assert done.returncode == 0, done.stderr
     assert contents(two) == contents(tmp_path / "one")
     assert {name: (two / name).stat().st_mtime_ns for name in made} == made
-    assert {line for line in stdout.split()} == {f"two/{i}.png" for i in range(48)}
+    assert set(done.stdout.split()) == {f"two/{i}.png" for i in range(48)}
 
 
 def test_a_job_file_for_two(tmp_path):
