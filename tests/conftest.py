@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import script
 from filelock import FileLock
+from PIL import Image
 
 from v_diffusion.shell import program
 
@@ -92,6 +93,16 @@ def clip_vit_b_16_file(tmp_path_factory: pytest.TempPathFactory):
     """The stand-in for CLIP ViT-B/16, as a plain state dict."""
     with standin(tmp_path_factory, "clip_vit_b_16", half=True) as path:
         yield path
+
+
+def levels(path: Path) -> np.ndarray:
+    """The grey levels of a picture."""
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def assert_gradients_agree(found: "torch.Tensor", expected: "torch.Tensor | np.ndarray") -> None:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import script
-from conftest import ROOT
+from conftest import ROOT, contents
 from torch.distributed import TCPStore
 
 from v_diffusion.run.ranks import Rank, this_rank
@@ -19,12 +19,20 @@ QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
-def launch(*args: object, cwd: Path) -> script.Running:
-    """torchrun with two processes on this machine."""
-    words = ("--standalone", "--nproc-per-node", 2, "--max-restarts", 3, SCRIPT, *args)
-    code = "from torch.distributed.run import main; main()"
-    with mock.patch.dict(os.environ, PYTHONUNBUFFERED="1"):  # whose print() writes twice a line
-        return script.start(*words, cwd=cwd, script="", code=code)
+# What torchrun does, but for the starts of the script, which are forks.
+LAUNCH = f"""
+import runpy
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def worker():
+    try:
+        runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 0
+
+rendezvous = dict(run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0")
+elastic_launch(LaunchConfig(1, 1, 2, **rendezvous, max_restarts=3, start_method="fork"), worker)()
+"""
 
 
 def both(*args: object, cwd: Path) -> list[CompletedProcess]:
@@ -37,10 +45,6 @@ def both(*args: object, cwd: Path) -> list[CompletedProcess]:
         with mock.patch.dict(os.environ, meeting | ranks):
             started.append(script.start(*args, cwd=cwd))
     return [running.wait() for running in started]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_the_rank_is_in_the_environment(monkeypatch):
@@ -73,15 +77,8 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
 
 
 def workers_of(launcher: int) -> list[int]:
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    scripts = []
-    for pid in children:
-        try:
-            if str(SCRIPT) in Path(f"/proc/{pid}/cmdline").read_text():
-                scripts.append(int(pid))
-        except (FileNotFoundError, ProcessLookupError):  # it has just died
-            continue
-    return scripts
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text()
+    return list(map(int, children.split()))
 
 
 @linux
@@ -90,7 +87,8 @@ def test_a_killed_worker_loses_nothing_and_makes_nothing_twice(clip_sample, tmp_
     done = clip_sample(*run, "--output", "one/{i}.png")
     assert done.returncode == 0, done.stderr
     two = tmp_path / "two"
-    running = launch(*run, "--output", "two/{i}.png", "--resume", cwd=tmp_path)
+    words = (*run, "--output", "two/{i}.png", "--resume")
+    running = script.start(*words, cwd=tmp_path, script="", code=LAUNCH)
     running.wait_for(lambda: len(list(two.glob("*.png"))) >= 8)
     os.kill(workers_of(running.process.pid)[1], signal.SIGKILL)
     # What is there when it is killed stays as it is.
