@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before PyTorch is imported, here and in what the tests start: threads that wait in a loop keep
 # each other from working where another program takes the cores, and tests take ten times as long.
@@ -19,11 +20,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import pytest
 import script
-import torch
 from filelock import FileLock
-from standin_weights import state_dict
+from PIL import Image
 
 from v_diffusion.shell import program
+
+if TYPE_CHECKING:  # PyTorch is imported by those that need it, which xdist's controller doesn't
+    import torch
 
 # Who runs the tests in the background may ignore Ctrl-C; what they start must not inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -51,13 +54,18 @@ def later() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def clip_tiny_tensors() -> dict[str, torch.Tensor]:
+def clip_tiny_tensors() -> "dict[str, torch.Tensor]":
+    from standin_weights import state_dict
+
     return state_dict(manifest("clip_tiny"), half=True)
 
 
 @contextmanager
 def standin(factory: pytest.TempPathFactory, name: str, **how: bool) -> Iterator[Path]:
     """A file of stand-in weights, for all of xdist's workers; who is the last removes it."""
+    import torch
+    from standin_weights import state_dict
+
     folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -87,7 +95,17 @@ def clip_vit_b_16_file(tmp_path_factory: pytest.TempPathFactory):
         yield path
 
 
-def assert_gradients_agree(found: torch.Tensor, expected: torch.Tensor | np.ndarray) -> None:
+def levels(path: Path) -> np.ndarray:
+    """The grey levels of a picture."""
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def assert_gradients_agree(found: "torch.Tensor", expected: "torch.Tensor | np.ndarray") -> None:
     """As far as gradients through ReLU do between kernels: an entry near 0 is rectified or not."""
     expected = np.asarray(expected)
     error = np.abs(found.numpy() - expected) / np.abs(expected).max()
@@ -120,6 +138,8 @@ def freed_memory_is_given_back():
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Whatever a test draws, it draws the same in any order."""
+    import torch
+
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)

@@ -27,15 +27,21 @@ def pixels(image: Image.Image) -> list[tuple[int, ...]]:
     return [tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()]
 
 
-def why(prompt: str | Path, patience: float = 3.0, again: bool = False) -> str:
+def why(
+    prompt: str | Path,
+    again: bool = False,
+    timeouts: tuple[float, float] = addresses.TIMEOUTS,
+    patience: float = addresses.PATIENCE,
+) -> str:
     """The message, less the prompt that it begins with.
 
     Args:
-        patience: seconds for a whole file.
         again: whether the error says that another try may succeed.
+        timeouts: seconds for a connection and for the next bytes.
+        patience: seconds for a whole file.
     """
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PictureError) as caught:
-        patch.setattr(addresses, "TIMEOUTS", (1.0, 1.5))
+        patch.setattr(addresses, "TIMEOUTS", timeouts)
         patch.setattr(addresses, "PATIENCE", patience)
         open_picture(prompt)
     text = str(caught.value)

@@ -13,8 +13,7 @@ import time
 import numpy as np
 import pytest
 import script
-from conftest import ROOT, run_python
-from PIL import Image
+from conftest import ROOT, levels, run_python
 
 from diffusion import methods
 from v_diffusion.images import metadata
@@ -22,10 +21,6 @@ from v_diffusion.images.record import SAMPLERS
 from v_diffusion.weights import store
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "3")
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 def test_help_imports_no_torch(tmp_path):
@@ -78,7 +73,7 @@ def test_images_do_not_depend_on_the_batch(clip_sample, tmp_path):
 
 @pytest.mark.parametrize("method", ["ddpm", "plms", "dpmpp_2m_sde"])
 def test_a_method_is_drawn_with_and_recorded(clip_sample, tmp_path, method):
-    done = clip_sample("red apple", *QUICK, "-cs", "1", "--method", method)
+    done = clip_sample("red apple", *QUICK, "-cs", "0", "--method", method)
     assert done.returncode == 0, done.stderr
     made = levels(tmp_path / "out_00000.png")
     record = metadata.read(tmp_path / "out_00000.png")
@@ -240,7 +235,7 @@ def quiet(stderr: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("seconds", [0, 0.3, 0.7, 1.2, 1.7, 2.7])
+@pytest.mark.parametrize("seconds", [0, 0.4, 1.0, 2.0])
 def test_ctrl_c_at_any_moment_is_quiet(tmp_path, seconds):
     """While Python imports, while the model loads, and while it samples. Before the program's first
     line Ctrl-C is Python's.

@@ -1,21 +1,19 @@
-"""What shows without a GPU of a run on one: what it is asked to do, and how fp16 rounds."""
+"""What shows without a GPU of a run on one: what it is asked to do."""
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import DATA
-from fake_cuda import CUDA, Call, FakeCuda, Fp16, running
+from fake_cuda import CUDA, Call, FakeCuda, running
 from PIL import Image
 from torch import Tensor
 
 from CLIP import clip, guidance, prompts
 from CLIP.model import LayerNorm
-from diffusion import noise, utils
 from diffusion.methods import METHODS, STOCHASTIC
 from diffusion.models.blocks import Style, unet
 from v_diffusion.compute import checkpointed
@@ -249,10 +247,8 @@ def test_weights_are_in_fp16_but_for_layer_normalisation(cc12m_1):
 
 
 DRAWN = [
-    ("emoji_64", 1, 0.0),
     ("emoji_64", 2, 0.0),
     ("emoji_64", 1, 500.0),
-    ("emoji_64", 2, 500.0),
     ("cc12m_1", 2, 0.0),
     pytest.param(("cc12m_1", 1, 500.0), marks=pytest.mark.slow),
 ]
@@ -285,7 +281,6 @@ def test_the_networks_compute_in_fp16(calls):
 
 def test_what_the_original_has_in_fp32_is(calls):
     loop = in_loop(calls)
-    norms = named(loop, "native_group_norm", "native_layer_norm")
     norms = named(loop, "var_mean", "native_layer_norm", "native_layer_norm_backward")
     assert dtypes(norms) == {FULL}
     # The sampler and the loss, up to where they meet a network.
@@ -303,65 +298,3 @@ def test_convolutions_are_in_channels_last(calls):
         if call.place == "model":
             x, weight = call.inputs[:2]
             assert weight.channels_last and call.outputs[0].channels_last and x.channels_last, call
-
-
-@pytest.fixture(scope="module")
-def on_cpu() -> Models:
-    """emoji_64 in fp32, each convolution one operator."""
-    cpu = torch.device("cpu")
-    clip_model, _ = clip.load("emoji_64_clip", cpu)
-    model = load_model("emoji_64", None, cpu)
-    return Models(model, clip_model.requires_grad_(False))
-
-
-def targets(models: Models, texts: Sequence[str]) -> Tensor:
-    cpu = torch.device("cpu")
-    return torch.cat([prompts.encode_text(models.clip, text, cpu) for text in texts])
-
-
-def far_from_overflow(fp16: Fp16) -> bool:
-    """Whether the largest numbers are less than an eighth of fp16's largest, 65504.
-
-    They were 1800 forwards, in a convolution, and 180 backwards at a scale of 500.
-    """
-    return max(fp16.largest.values()) < torch.finfo(HALF).max / 8
-
-
-@pytest.mark.parametrize("scale", [0.0, 500.0])
-def test_pictures_in_fp16_are_those_in_fp32(on_cpu, scale):
-    jobs = [
-        Job(["fox"], model="emoji_64", method="ddim", steps=8, clip_guidance_scale=scale, seed=0)
-    ]
-    target = targets(on_cpu, ["fox"])
-    fp16 = Fp16(on_cpu.model, on_cpu.clip.visual)
-    expected = sample(jobs, on_cpu, Targets(target), torch.device("cpu"), disable=True)
-    with fp16.rounding():
-        found = sample(jobs, on_cpu, Targets(target), torch.device("cpu"), disable=True)
-    grey_levels = (found.clamp(-1, 1) - expected.clamp(-1, 1)).abs() * 127.5
-    # Over several seeds and methods it was 0.03 to 0.1 on average, and under 2 for all pixels but
-    # a thousandth.
-    assert grey_levels.mean() < 0.3 and grey_levels.flatten().quantile(0.999) < 4
-    assert found.isfinite().all() and far_from_overflow(fp16)
-
-
-@pytest.mark.parametrize("t", [0.99, 0.02])
-def test_the_gradient_in_fp16_is_that_in_fp32(on_cpu, t):
-    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    times = torch.full((2,), t)
-    target = targets(on_cpu, ("red apple", "fox"))
-    extra_args = on_cpu.model.conditions(target)
-    fp16 = Fp16(on_cpu.model, on_cpu.clip.visual)
-    found = []
-    for context in (nullcontext(), fp16.rounding()):
-        cond_fn = guidance.make_cond_fn(on_cpu.clip, target, 500.0, noise.streams([1, 2]))
-        with context:
-            start = x.clone().requires_grad_()
-            v = on_cpu.model(start, times, **extra_args)
-            alpha, sigma = (utils.append_dims(a, 4) for a in utils.t_to_alpha_sigma(times))
-            grad = cond_fn(start, times, start * alpha - v * sigma, **extra_args)
-        found.append((v.detach(), grad))
-    (v, grad), (v_16, grad_16) = found
-    # 0.001 and 0.02 were the most at any of five times and at scales of 50, 500 and 5000.
-    assert (v_16 - v).norm() < 5e-3 * v.norm()
-    assert (grad_16 - grad).norm() < 0.1 * grad.norm()
-    assert far_from_overflow(fp16)

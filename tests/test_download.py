@@ -34,7 +34,6 @@ def make_card(*urls: str, content: bytes = CONTENT, **fields) -> Card:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(addresses, "TIMEOUTS", (5.0, 1.5))
     monkeypatch.setattr(download, "TRIES", 3)
     monkeypatch.setattr(download, "FIRST_WAIT", 0.001)
 
@@ -68,7 +67,8 @@ def test_cut_after_every_kth_byte(tmp_path, k, size):
     assert served.requests == [None] + [f"bytes={i}-" for i in range(k, size, k)]
 
 
-def test_stalled(tmp_path, caplog):
+def test_stalled(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(addresses, "TIMEOUTS", (60, 1.0))
     served = Served(CONTENT, stall_after=60_000)
     with serve(net=served) as url:
         path = fetch(make_card(url + "net"), tmp_path)
@@ -135,8 +135,10 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_what_is_not_the_file_gets_no_name(tmp_path, name):
+def test_what_is_not_the_file_gets_no_name(tmp_path, monkeypatch, name):
     served, reason, requests = FAILURES[name]
+    if name == "silent":
+        monkeypatch.setattr(addresses, "TIMEOUTS", (60, 0.2))
     served = replace(served, statuses=[*served.statuses], requests=[])
     with serve(net=served) as url, pytest.raises(CheckpointError) as failure:
         fetch(make_card(url + "net"), tmp_path)

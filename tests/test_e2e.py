@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
-from PIL import Image
+from conftest import DATA, levels
 from whole_runs import EARLIER, LATER, Lent, model_of, order_of, share_within_one_level
 
 from CLIP import clip
@@ -14,10 +13,6 @@ from v_diffusion.studio.models import Models, for_drawing, load_model
 
 *IN_PROCESS, BY_SCRIPT = EARLIER
 IN_PROCESS += [case for case in LATER if model_of(case).startswith("cc12m_1")]
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 @pytest.mark.slow

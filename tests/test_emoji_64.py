@@ -67,15 +67,15 @@ def test_clip_tells_the_training_pictures_apart(models, pictures):
     assert figures["paraphrase to picture"] >= 0.5
 
 
-@pytest.mark.parametrize("guidance", [0.0, 100.0])
-def test_it_draws_what_it_is_asked(models, pictures, guidance):
-    drawn = evaluate.draw(models, evaluate.jobs(ASKED, guidance, steps=10))
+@pytest.mark.parametrize("asked, guidance", [(ASKED, 0.0), (ASKED[:3], 100.0)])
+def test_it_draws_what_it_is_asked(models, pictures, asked, guidance):
+    drawn = evaluate.draw(models, evaluate.jobs(asked, guidance, steps=10))
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     seen = clip.embed_images(models[1], drawn) @ clip.embed_texts(models[1], names).T
     first = [names[i] for i in seen.argmax(1)]
-    assert near == list(ASKED)
-    assert sum(a == b for a, b in zip(first, ASKED)) >= len(ASKED) - 1
+    assert near == list(asked)
+    assert sum(a == b for a, b in zip(first, asked)) >= len(asked) - 1
 
 
 def test_the_sketch_is_drawn_once_a_run(models):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import script
-from conftest import ROOT
+from conftest import ROOT, levels
 from PIL import Image
 
 from v_diffusion.cli.jobfile import read_orders
@@ -16,10 +16,6 @@ from v_diffusion.job.job import Job
 from v_diffusion.run.request import BadLine, Order
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 def orders(tmp_path, content: str | bytes, **given) -> list[Order | BadLine]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from file_server import files as names
 from PIL import Image
 from records import PLAIN
 
@@ -25,10 +26,6 @@ QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import script
 import torch
-from conftest import ROOT, run_python
-from PIL import Image
+from conftest import ROOT, levels, run_python
 
 from diffusion.methods import METHODS, MIN_STEPS, MIN_STEPS_BY_CLIP, MIN_STEPS_BY_WORDS
 from v_diffusion.cli import orders as cli_orders
@@ -26,10 +25,6 @@ from v_diffusion.weights import store
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 SCRIPTS = ("clip_sample", "cfg_sample", "cfg_modify_image")
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 @pytest.mark.parametrize("said", ["-1", "random"])

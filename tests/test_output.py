@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_python
+from file_server import files as names
 from PIL import Image
 from records import PLAIN
 from records import RECORD as OTHER
@@ -28,10 +29,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     """The test's own folder, where it runs."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def dead_pid() -> int:

@@ -1,18 +1,14 @@
 """Several processes, as torchrun starts them."""
 
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
 
 import pytest
 import script
-from conftest import ROOT
+from conftest import ROOT, contents
 from torch.distributed import TCPStore
 
 from v_diffusion.run.ranks import Rank, this_rank
@@ -23,14 +19,20 @@ QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
-def launch(*args: object, cwd: Path) -> subprocess.Popen[str]:
-    """torchrun with two processes on this machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc-per-node", "2", "--max-restarts", "3"]
-    command = [*launcher, SCRIPT, *args]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # whose print() writes twice a line
-    return subprocess.Popen(list(map(str, command)), cwd=cwd, env=environment, text=True, **pipes)
+# What torchrun does, but for the starts of the script, which are forks.
+LAUNCH = f"""
+import runpy
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def worker():
+    try:
+        runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 0
+
+rendezvous = dict(run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0")
+elastic_launch(LaunchConfig(1, 1, 2, **rendezvous, max_restarts=3, start_method="fork"), worker)()
+"""
 
 
 def both(*args: object, cwd: Path) -> list[CompletedProcess]:
@@ -43,10 +45,6 @@ def both(*args: object, cwd: Path) -> list[CompletedProcess]:
         with mock.patch.dict(os.environ, meeting | ranks):
             started.append(script.start(*args, cwd=cwd))
     return [running.wait() for running in started]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_the_rank_is_in_the_environment(monkeypatch):
@@ -79,15 +77,8 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
 
 
 def workers_of(launcher: int) -> list[int]:
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    scripts = []
-    for pid in children:
-        try:
-            if str(SCRIPT) in Path(f"/proc/{pid}/cmdline").read_text():
-                scripts.append(int(pid))
-        except (FileNotFoundError, ProcessLookupError):  # it has just died
-            continue
-    return scripts
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text()
+    return list(map(int, children.split()))
 
 
 @linux
@@ -95,20 +86,18 @@ def test_a_killed_worker_loses_nothing_and_makes_nothing_twice(clip_sample, tmp_
     run = ("a red heart", *QUICK, "--eta", "1", "-n", "48", "-bs", "3")
     done = clip_sample(*run, "--output", "one/{i}.png")
     assert done.returncode == 0, done.stderr
-    rng = random.Random(0)
     two = tmp_path / "two"
-    with launch(*run, "--output", "two/{i}.png", "--resume", cwd=tmp_path) as process:
-        while process.poll() is None and len(list(two.glob("*.png"))) < 8:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.1)
-        os.kill(rng.choice(workers_of(process.pid)), signal.SIGKILL)
-        # What is there when it is killed stays as it is.
-        made = {path.name: path.stat().st_mtime_ns for path in two.glob("*.png")}
-        stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
+    words = (*run, "--output", "two/{i}.png", "--resume")
+    running = script.start(*words, cwd=tmp_path, script="", code=LAUNCH)
+    running.wait_for(lambda: len(list(two.glob("*.png"))) >= 8)
+    os.kill(workers_of(running.process.pid)[1], signal.SIGKILL)
+    # What is there when it is killed stays as it is.
+    made = {path.name: path.stat().st_mtime_ns for path in two.glob("*.png")}
+    done = running.wait()
+    assert done.returncode == 0, done.stderr
     assert contents(two) == contents(tmp_path / "one")
     assert {name: (two / name).stat().st_mtime_ns for name in made} == made
-    assert {line for line in stdout.split()} == {f"two/{i}.png" for i in range(48)}
+    assert set(done.stdout.split()) == {f"two/{i}.png" for i in range(48)}
 
 
 def test_a_job_file_for_two(tmp_path):

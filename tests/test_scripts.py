@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import script
 import torch
-from conftest import DATA
+from conftest import DATA, levels
 from PIL import Image
 
 from diffusion.guidance import make_cfg_model_fn
@@ -33,10 +33,6 @@ def run(tmp_path):
         return script.start(*words, *QUICK, cwd=tmp_path, script=f"{name}.py").wait()
 
     return run
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 def test_conditions_are_weighed():

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import levels
 
 from CLIP import clip, prompts
 from training import data, words
@@ -17,10 +17,6 @@ from v_diffusion.weights import cards
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "--steps", "2", "-cs", "0")
 SMALL = Vocabulary({"fox": "🦊", "peace symbol": "☮️"}, frozenset(["berry", "fox", "running"]))
-
-
-def levels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 import copy
 import os
-import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import script
 import torch
 import torch.nn.functional as F
 from conftest import assert_gradients_agree
@@ -120,14 +120,18 @@ def test_pieces_give_all_threads_as_much():
 AVAILABLE = "from v_diffusion.compute import kernels; print(kernels.obstacle() is None)"
 
 
+FORGET = """
+import sys
+for name in [*sys.modules]:
+    if name.split(".")[0] in ("numba", "v_diffusion"):
+        del sys.modules[name]
+"""
+
+
 def start(code: str, **environment: str) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    """What code says that is the first to import numba and the kernels."""
+    with mock.patch.dict(os.environ, environment):
+        done = script.start(cwd=ROOT, script="", code=FORGET + code).wait()
     return done.stdout, done.stderr
 
 
@@ -189,7 +193,8 @@ def test_a_second_openmp_runtime_is_left_alone(tmp_path):
     code = f"""
 import ctypes, re, shutil, torch
 from pathlib import Path
-(own,) = {{line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line}}
+maps = Path("/proc/self/maps").read_text().splitlines()
+(own,) = {{line.split()[-1] for line in maps if "libgomp" in line}}
 assert own.startswith(str(Path(torch.__file__).resolve().parent)), "skip"
 ctypes.CDLL(shutil.copy(own, {str(tmp_path / "libgomp-other.so.1")!r}))
 {AVAILABLE}"""
