@@ -157,7 +157,7 @@ def test_films_in_a_job_file(clip_sample, tmp_path):
     done = clip_sample("--jobs", "jobs", *CLIP, "-bs", "2", "-o", "{i}.png")
     assert (done.returncode, done.stdout) == (2, "0.png\n1.png\n2.png\n")
     for line in (
-        "jobs:4: --film: a.jpg: the suffix names no image format; use .png, .webp or .gif; put pr",
+        "jobs:4: --film: a.jpg: the suffix names no image format; use .png, .webp or .gif\n",
         "jobs:5: --film: 3 is not a text",
         "jobs:6: --film: owl.gif: images 1 and 5 would both be owl.gif; put {i} or {seed} in it",
     ):

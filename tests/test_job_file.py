@@ -96,7 +96,7 @@ def test_a_line_of_another_script_takes_what_that_has(tmp_path):
     assert "--cutn is an option of clip_sample.py, not of cfg_sample.py; leave it out" in str(
         own.error
     )
-    assert 'name it before the prompts, or as "init" in a job line' in str(without.error)
+    assert 'name it before prompts, or as "init" in a job line' in str(without.error)
 
 
 LINES = """{"prompts": ["a fox:2"], "seed": 7, "output": "foxes/{seed}.png"}
@@ -202,6 +202,10 @@ def test_a_line_too_large_for_fp32_is_its_own_mistake(clip_sample, tmp_path):
             "--jobs and --again exclude each other; drop one of them",
         ),
         (("--again", "none.png"), "--again: none.png: No such file or directory"),
+        (
+            ("--again", "fox"),
+            "--again: fox: No such file or directory; put prompts before the options, or after --",
+        ),
     ],
 )
 def test_mistakes(clip_sample, tmp_path, arguments, message):

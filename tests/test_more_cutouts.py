@@ -82,4 +82,4 @@ def test_the_option():
     assert job.batch_key != Job("a", model="emoji_64", cutn=3).batch_key
     plain = Job("a", model="emoji_64", clip_guidance_scale=0)
     (hint,) = hints(plain, {"cut_batches": 2})
-    assert hint.startswith("warning: --cut-batches has no effect without CLIP's guidance; ")
+    assert hint.startswith("warning: --cut-batches has no effect without prompts and a ")

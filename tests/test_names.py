@@ -35,7 +35,7 @@ def paths(pattern: str, n: int = 2, seed: int = 7, prompt: str = "") -> list[Pat
 def message(pattern: str, n: int = 2) -> str:
     with pytest.raises(UserError) as caught:
         for path in paths(pattern, n):
-            naming.check_place(pattern, path)
+            naming.check_place(path)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -107,16 +107,17 @@ def test_names_of_one_image():
     assert message("a\nb", 1) == rf"--output: 'a\nb': {SUFFIXES}"
 
 
-def test_a_pattern_that_names_a_folder(folder):
-    (folder / "1.png").mkdir()
-    why = "1.png is not a regular file; give another name"
-    assert message("{i}.png") == f"--output: {{i}}.png: {why}"
+@pytest.mark.parametrize("name", ["pictures", "pictures/", "1.png"])
+def test_a_pattern_that_is_a_folder(folder, name):
+    (folder / name).mkdir()
+    inside = f"{name.rstrip('/')}/{{i:05}}.png"
+    why = f"it is a folder; name a file in it, as in {inside}"
+    assert message(name, 1) == message(name, 2) == f"--output: {name}: {why}"
 
 
 def test_a_pattern_that_names_a_pipe(folder):
     os.mkfifo(folder / "0.png")
-    why = "0.png is not a regular file; give another name"
-    assert message("{i}.png") == f"--output: {{i}}.png: {why}"
+    assert message("{i}.png") == "--output: 0.png: it is not a regular file; give another name"
 
 
 def test_no_format_gives_two_numbers_one_text():

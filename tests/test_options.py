@@ -196,8 +196,8 @@ def test_too_few_steps_there_and_back():
 @pytest.mark.parametrize(
     "said, scale, told",
     [
-        ({"cutn": 4}, 0, "warning: --cutn has no effect without CLIP's guidance; give prompts"),
-        ({"cut_pow": 2.0}, 0, "warning: --cut-pow has no effect without CLIP's guidance; give"),
+        ({"cutn": 4}, 0, "warning: --cutn has no effect without prompts and a --clip-guidan"),
+        ({"cut_pow": 2.0}, 0, "warning: --cut-pow has no effect without prompts and a --clip-gui"),
         ({"cutn": 16}, 0, None),  # as always, as a picture's record has it
         ({"cutn": 4, "cut_pow": 2.0}, 3, None),
     ],

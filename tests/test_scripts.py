@@ -182,7 +182,7 @@ def test_one_job_file_for_all_scripts(run, tmp_path):
         ("cfg_sample", ["a", "--method", "plms", "--eta", "1"], "--eta: the method plms always ha"),
         ("cfg_sample", ["a:1e39"], "weights are too large; keep their sum below 3.4e+38"),
         ("clip_sample", ["a", "--checkpoint", ""], "--checkpoint: '' is not a file; give the path"),
-        ("cfg_modify_image", [], "no picture to modify: name it before the prompts"),
+        ("cfg_modify_image", [], "no picture to modify; name it before prompts"),
         ("cfg_modify_image", [INIT, "a", "--method", "ddpm"], "argument --method: invalid choice"),
     ],
 )  # fmt: skip

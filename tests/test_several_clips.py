@@ -213,5 +213,5 @@ def test_a_run_by_several(clip_sample, tmp_path, other):
 def test_a_clip_that_has_no_effect_is_told():
     job = Job("a", model="emoji_64", clip=["ViT-B/16"], clip_guidance_scale=0)
     (hint,) = hints(job, {"clip": ["ViT-B/16"]})
-    assert hint.startswith("warning: --clip has no effect without CLIP's guidance; give")
+    assert hint.startswith("warning: --clip has no effect without prompts and a --clip-g")
     assert list(hints(job, {"clip": job.clip})) == []

@@ -9,7 +9,7 @@ from ..job.hints import hints
 from ..job.job import Job, JobError, checked, script_named, with_changes
 from ..job.options import TABLE, job_options, line_keys
 from ..job.script import CLIP_SAMPLE
-from ..job.values import RANDOM
+from ..job.values import PROMPTS_FIRST, RANDOM
 from ..run.ranks import this_rank
 from ..run.request import Order
 from ..shell.addresses import without_secrets
@@ -55,7 +55,8 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
         found = metadata.read(expand_user(path)) or {}
         job = job_of(found)
     except OSError as error:
-        raise UserError(f"{name}: {error.strerror or error}") from None
+        prompt = "" if expand_user(path).suffix else f"; {PROMPTS_FIRST}"
+        raise UserError(f"{name}: {error.strerror or error}{prompt}") from None
     except JobError as error:
         raise UserError(f"{name}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):

@@ -33,7 +33,10 @@ def bad_pattern(pattern: str, why: str, option: str = "--output") -> UserError:
 
 
 def check_pattern(pattern: str, n: int, option: str = "--output") -> None:
-    """Raise a UserError for an unknown field or format, or if n > 1 images would have one name."""
+    """Raise a UserError for a folder, an unknown field, or one name for n > 1 images."""
+    if os.path.isdir(os.path.expanduser(pattern)):
+        example = printable(os.path.join(pattern, "{i:05}.png"))
+        raise bad_pattern(pattern, f"it is a folder; name a file in it, as in {example}", option)
     try:
         fields = list(Formatter().parse(pattern))
     except ValueError:
@@ -103,7 +106,7 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
     formats = FILM_FORMATS if option == "--film" else FORMATS
     if suffix not in formats:
         *others, last = formats
-        prompt = f"; {PROMPTS_FIRST}" if option in ("--grid", "--film") else ""
+        prompt = f"; {PROMPTS_FIRST}" if option in ("--grid", "--film") and not suffix else ""
         why = f"the suffix names no image format; use {', '.join(others)} or {last}"
         raise bad_pattern(pattern, why + prompt, option)
     if name.lower().endswith(PREVIEW):
@@ -111,24 +114,24 @@ def check_name(pattern: str, name: str, option: str = "--output") -> None:
         raise bad_pattern(pattern, why, option)
 
 
-def check_place(pattern: str, path: Path, option: str = "--output") -> None:
+def check_place(path: Path, option: str = "--output") -> None:
     """Raise a UserError if no image can be written at a path."""
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return
-        why = "is not a regular file"
+        why = "it is not a regular file"
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:  # too long a name, a link to itself
-        why = f"can't be used: {error.strerror}"
-    raise bad_pattern(pattern, f"{printable(path)} {why}; give another name", option)
+        why = f"it can't be used: {error.strerror}"
+    raise bad_pattern(str(path), f"{why}; give another name", option)
 
 
 def check_file(option: str, name: str) -> Path:
     """Return the path of an option that names one image. Raise a UserError if none can be there."""
     check_name(name, name, option)
     path = expand_user(name)
-    check_place(name, path, option)
+    check_place(path, option)
     return path
 
 

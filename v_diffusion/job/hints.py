@@ -34,9 +34,6 @@ def hints(job: Job, given: Mapping[str, Any]) -> Iterator[str]:
         usual = (None, row.default, job.clip)  # the last with --again
         unguided = job.script == CLIP_SAMPLE.name and not job.clip_guidance_scale
         if unguided and given.get(name) not in usual:
-            yield (
-                f"warning: {row.label} has no effect without CLIP's guidance; "
-                "give prompts and a --clip-guidance-scale"
-            )
+            yield f"warning: {row.label} has no effect without prompts and a --clip-guidance-scale"
     if given.get("starting_timestep") is not None and job.init is None:
         yield "warning: --starting-timestep has no effect without --init"

@@ -155,9 +155,7 @@ def validated(job: Job) -> dict[str, Any]:
     if values["seed"] == RANDOM:
         raise JobError("--seed: a job needs a number; only a command line draws seeds")
     if script is CFG_MODIFY_IMAGE and values["init"] is None:
-        raise JobError(
-            'no picture to modify: name it before the prompts, or as "init" in a job line'
-        )
+        raise JobError('no picture to modify; name it before prompts, or as "init" in a job line')
     if values["init"] is None:
         values["starting_timestep"] = None
         if values["mask"] is not None:

@@ -18,6 +18,7 @@ class Range:
     low: float = -math.inf
     high: float = math.inf
     whole: bool = False
+    other: str = ""  # what else there is
 
     def __call__(self, value: Any) -> Any:
         """Return a number, or the text of one, as an int or a float."""
@@ -36,7 +37,7 @@ class Range:
             return f"a finite {kind}"
         if self.high == math.inf:
             return f"a {kind} of at least {self.low}"
-        return f"a {kind} from {self.low} to {self.high}"
+        return f"a {kind} from {self.low} to {self.high}{self.other}"
 
 
 def text(value: Any) -> str:
@@ -50,7 +51,7 @@ def seed(value: Any) -> int | str:
     """An argparse type: a seed, or RANDOM."""
     if str(value) in (RANDOM, "-1"):
         return RANDOM
-    found: int = Range(0, LAST_SEED, whole=True)(value)
+    found: int = Range(0, LAST_SEED, True, f" or {RANDOM}")(value)
     return found
 
 

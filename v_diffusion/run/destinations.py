@@ -70,7 +70,7 @@ class Destinations:
         output.prepare(folders[folder] for folder in new)
         for task in tasks:
             for path in task.files:
-                check_place(task.order.output, path)
+                check_place(path)
         for folder in new:
             sweep_locks(folder)
         self._prepared |= new
