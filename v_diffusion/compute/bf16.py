@@ -68,17 +68,6 @@ class Convolution(nn.Module):
         return Convolve.apply(x.bfloat16(), self, False)
 
 
-class InFp32(nn.Module):
-    """A layer as it is."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.float())
-
-
 class Modulation(nn.Module):
     """The twin of a `Modulation`, each image in a pass that reads and writes bf16."""
 

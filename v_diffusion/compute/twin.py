@@ -195,8 +195,11 @@ def in_bf16(module: nn.Module) -> nn.Module | None:
     if isinstance(module, blocks.Modulation):
         return bf16.Modulation(module)
     if isinstance(module, nn.Conv2d):
-        whole = is_ours(module) and not module.out_channels % FILTERS
-        return bf16.Convolution(module) if whole else bf16.InFp32(frozen_copy(module))
+        if is_ours(module) and not module.out_channels % FILTERS:
+            return bf16.Convolution(module)
+        layer: nn.Module = frozen_copy(module)  # which stays fp32
+        layer.register_forward_pre_hook(lambda _, args: (args[0].float(),))
+        return layer
     return None
 
 

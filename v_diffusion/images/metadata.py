@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from ..job.prompt import Prompt, write_prompt
 from ..job.script import CLIP_SAMPLE
 from ..shell.console import escaped
 from ..shell.reading import read_file
@@ -27,10 +28,6 @@ ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 def number(value: float) -> str:
     """Return a number in the fewest digits that tell it from all others."""
     return repr(value).removesuffix(".0")
-
-
-def weighted(text: str, weight: float) -> str:
-    return text if weight == 1 else f"{text}:{number(weight)}"
 
 
 def quote(text: str) -> str:
@@ -50,8 +47,8 @@ def infotext(record: Mapping[str, Any]) -> str:
     own = sum(one["weight"] for one in record["prompts"] + record["images"])
     scale = record["clip_guidance_scale"] if guided else own
     prompts = [("\n".join(map(escaped, text.split("\n"))), weight) for text, weight in prompts]
-    lines = [weighted(text, weight) for text, weight in prompts if weight >= 0]
-    negative = [weighted(text, -weight) for text, weight in prompts if weight < 0]
+    lines = [write_prompt(Prompt(text, weight)) for text, weight in prompts if weight >= 0]
+    negative = [write_prompt(Prompt(text, -weight)) for text, weight in prompts if weight < 0]
     if negative:
         lines.append("Negative prompt: " + "\n".join(negative))
     values = {
@@ -78,7 +75,7 @@ def infotext(record: Mapping[str, Any]) -> str:
     for kind, key in (("images", "image"), ("guides", "clip")):
         for i, one in enumerate(record[kind], 1):
             name = f"{kind.capitalize()[:-1]} {i}"
-            values[name] = weighted(one[key], one["weight"])
+            values[name] = write_prompt(Prompt(one[key], one["weight"]))
             values[f"{name} hash"] = one["sha256"][:SHORT_HASH]
     values["Version"] = f"{record['program']} {record['version']}"
     lines.append(", ".join(f"{name}: {quote(value)}" for name, value in values.items() if value))

@@ -15,11 +15,7 @@ from ..shell.addresses import AddressError
 from ..shell.console import log, printable
 from ..shell.paths import expand_user
 from ..shell.writing import publish, write_whole
-from .cards import CARDS, CHECKOUT, find_card
-from .cards import FOLDER as FOLDER
-from .cards import Card as Card
-from .cards import CheckpointError as CheckpointError
-from .cards import cards as cards
+from .cards import CARDS, CHECKOUT, FOLDER, Card, CheckpointError, cards, find_card
 from .download import download, human_size, length, need_room
 
 ELSEWHERE = "V_DIFFUSION_CHECKPOINTS"  # the variable that names another folder to fetch to
