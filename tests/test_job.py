@@ -168,6 +168,10 @@ def test_two_lines_can_not_have_one_file():
     assert found == [("2", f"--output: ./x.png: {why}")]
 
 
+def test_files_may_be_paths():
+    assert Job("a", checkpoint=Path("b.pth"), init=Path("c.png")).checkpoint == "b.pth"
+
+
 def test_image_prompts_may_be_paths():
     two = [Path("a/b.png"), "c.png:2"]
     assert Job(images=two, model="emoji_64").images == (("a/b.png", 1), ("c.png", 2))

@@ -40,6 +40,13 @@ def test_a_picture_is_the_scripts(studio, clip_sample, tmp_path):
     np.testing.assert_array_equal(np.asarray(picture), drawn)
 
 
+def test_guidance_in_inference_mode(studio):
+    job = Job("fox", init=Path(PICTURE), **QUICK)
+    with torch.inference_mode():
+        found = Studio("cpu").draw(job)
+    assert found.tobytes() == studio.draw(job).tobytes()
+
+
 def test_a_model_is_loaded_once(studio):
     job = Job("fox", **QUICK)
     assert studio.load(job) is studio.load(Job("owl", seed=5, **QUICK))

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +42,10 @@ class Range:
 
 
 def text(value: Any) -> str:
-    """An argparse type: a text."""
-    if not isinstance(value, str):
+    """An argparse type: a text or a path."""
+    if not isinstance(value, (str, os.PathLike)):
         raise argparse.ArgumentTypeError(f"{value!r} is not a text")
-    return value
+    return os.fspath(value)
 
 
 def seed(value: Any) -> int | str:

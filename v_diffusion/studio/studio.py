@@ -173,7 +173,8 @@ class Studio:
             disable: tqdm's, of the bar over the steps.
         """
         job, n = jobs[0], len(jobs)
-        with memory.advice(job, n, self.device, self._checkpointing):
+        guard = memory.advice(job, n, self.device, self._checkpointing)
+        with torch.inference_mode(False), guard:
             models = self.load(job)
             if not self._compile:
                 need = memory.needed(job, n, self._checkpointing, self._cfg_batch)
