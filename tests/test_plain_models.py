@@ -148,6 +148,13 @@ def with_wrappers(model):
                 setattr(module, key, Wrapped(child))
 
 
+def with_sequentials(model):
+    for module in list(getattr(model, "clip", model).modules()):
+        for key, child in list(module.named_children()):
+            if isinstance(child, (nn.Conv2d, nn.Linear)):
+                setattr(module, key, nn.Sequential(child))
+
+
 def with_weight_norm(model):
     for layer in layers(model):
         torch.nn.utils.parametrizations.weight_norm(layer)

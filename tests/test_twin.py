@@ -6,7 +6,13 @@ import pytest
 import torch
 from conftest import assert_gradients_agree
 from networks import NAMES, call_of, loss_of, make
-from test_plain_models import CHANGES, with_low_rank, with_weight_norm, with_wrappers
+from test_plain_models import (
+    CHANGES,
+    with_low_rank,
+    with_sequentials,
+    with_weight_norm,
+    with_wrappers,
+)
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -146,7 +152,9 @@ def test_a_twin_made_after_a_change_has_it(name, model, change):
     assert_the_same(twin_of(model), model, args)
 
 
-@pytest.mark.parametrize("change", [with_low_rank, with_wrappers, with_weight_norm])
+@pytest.mark.parametrize(
+    "change", [with_low_rank, with_sequentials, with_weight_norm, with_wrappers]
+)
 def test_replaced_layers_are_used(name, model, change):
     change(model)
     assert_the_same(twin_of(model), model, call_of(name))
