@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 STATE = Path(__file__).with_name("state")
+SCRIPT = str(ROOT / "clip_sample.py")
+PLAIN, HERE = "plain", "here"  # the ways to draw that are compared
 
 
 class Files(NamedTuple):
@@ -17,3 +19,9 @@ class Files(NamedTuple):
     name: str
     model: Path
     clip: Path
+
+    @property
+    def options(self) -> list[str]:
+        """The script's options for them."""
+        files = ["--checkpoint", str(self.model), "--clip-checkpoint", str(self.clip)]
+        return ["--model", self.name, *files]

@@ -31,13 +31,6 @@ def make_cond_fn(
     return cond_fn
 
 
-def compile(model: nn.Module) -> Callable[..., Tensor]:
-    """Return a plain model as torch.compile makes it fast, for calls without gradients."""
-    model = model.to(memory_format=torch.channels_last)
-    # The weights are constants, which the compiler packs itself.
-    return torch.compile(model, dynamic=False, options={"freezing": True})
-
-
 def load_model(name: str, path: Path) -> nn.Module:
     """Return a diffusion model of a file."""
     model: nn.Module = get_model(name)()

@@ -9,90 +9,67 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from . import ROOT, Files
-from .memory import Peak
+from . import PLAIN, ROOT, Files
+from .timing import Peak, Taken
 
-OURS, PLAIN = "ours", "plain"
+MOMENTS = ("from the shell to the first step", "to the end of the first step")
 
 
-def seconds(*args: str) -> float:
-    """How long the program takes with arguments with which it has little to do."""
+def start(way: str, files: Files) -> dict[str, Taken]:
+    """Return what the program, started anew, takes until each of `MOMENTS`."""
+    # Without metadata neither hashes the files, which it would do in the first step.
+    options = ["--steps", "1", "-cs", "0", "--no-metadata", "--device", "cpu", *files.options]
+    options += ["--output", str(Path(tempfile.gettempdir()) / "benchmark_start.png")]
     begun = time.monotonic()
-    subprocess.run([sys.executable, ROOT / "clip_sample.py", *args], capture_output=True)
-    return time.monotonic() - begun
-
-
-def start(kind: str, files: Files) -> dict[str, Any]:
-    """Starts the program anew, in a process of its own.
-
-    Returns:
-        Seconds from the shell to the beginning and to the end of the first step, and the peak of
-        anonymous memory until then, in bytes, each by `begun` and `ended`.
-    """
-    begun = time.monotonic()
-    command = [sys.executable, "-m", "benchmark.start", kind, *map(str, files)]
+    command = [sys.executable, "-m", "benchmark.start", way, "a red apple", *options]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    moments = json.loads(done.stdout)
-    return {
-        moment: {"seconds": now - begun, "peak": peak} for moment, (now, peak) in moments.items()
-    }
+    moments = zip(MOMENTS, json.loads(done.stdout))
+    return {name: Taken(now - begun, peak) for name, (now, peak) in moments}
 
 
 def go_plain() -> None:
-    """Makes the program import and load as `plain` does, and give all memory back."""
+    """Make the program import and load as `plain` does, and give all memory back."""
     import torchvision.transforms  # type: ignore[import-untyped]  # noqa: F401
 
     from v_diffusion.shell import program
-    from v_diffusion.studio import studio
+    from v_diffusion.studio import studio as rooms
 
     from . import plain
 
-    replacements: list[tuple[ModuleType, str, Callable[..., Any]]] = [
-        (studio, "load_model", lambda name, checkpoint, *_: plain.load_model(name, checkpoint)),
-        (studio, "load_clip", lambda path, *_: plain.load_clip(path)),
-        (studio, "for_drawing", lambda models, *_: models),
-        (program, "keep_freed_memory", lambda: None),
-    ]
-    for module, name, function in replacements:
-        setattr(module, name, function)
+    studio: Any = rooms
+    studio.load_model = lambda name, checkpoint, *_: plain.load_model(name, checkpoint)
+    studio.load_clip = lambda path, *_: plain.load_clip(path)
+    studio.for_drawing = lambda models, *_: models
+    program.keep_freed_memory = lambda: None
 
 
 def main() -> None:
-    kind, name, model, clip = sys.argv[1:]
-    files = Files(name, Path(model), Path(clip))
+    way, *argv = sys.argv[1:]
     peak = Peak()
-    moments: dict[str, tuple[float, int | None]] = {}
+    moments: list[tuple[float, int]] = []
 
     import clip_sample
 
-    if kind == PLAIN:
+    if way == PLAIN:
         go_plain()
     from torch.nn.modules import module as hooks
 
     def before(module: Any, *_: Any) -> None:
         if hasattr(module, "min_t") and not moments:
-            moments["begun"] = time.monotonic(), peak.so_far()
+            moments.append((time.monotonic(), peak.so_far()))
 
     def after(module: Any, *_: Any) -> None:
         if hasattr(module, "min_t"):
-            moments["ended"] = time.monotonic(), peak.so_far()
+            moments.append((time.monotonic(), peak.so_far()))
             print(json.dumps(moments), flush=True)
             os._exit(0)
 
     hooks.register_module_forward_pre_hook(before)
     hooks.register_module_forward_hook(after)
-    folder = Path(tempfile.gettempdir())
-    # Without metadata neither hashes the files, which it would do in the first step.
-    options = ["--steps", "1", "-cs", "0", "--device", "cpu", "--no-metadata"]
-    options += ["--output", str(folder / "benchmark_start.png")]
-    options += ["--model", files.name, "--checkpoint", str(files.model)]
-    options += ["--clip-checkpoint", str(files.clip)]
-    sys.exit(clip_sample.main(["a red apple", *options]))
+    sys.exit(clip_sample.main(argv))
 
 
 if __name__ == "__main__":

@@ -1,167 +1,103 @@
-"""A configuration of the models in a process of its own, and the times that it is asked for.
+"""Steps of a model in a process of its own.
 
-Configurations take turns, so that whatever else the machine does hits all of them alike; each has
-its own process, because what is packed, compiled or kept in memory is kept for the whole process.
+What is packed or kept in memory is kept for the whole process, so that each way to draw has one.
 """
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from CLIP import guidance
 from diffusion import noise, sampling
-from v_diffusion.shell import program
-from v_diffusion.shell.program import SPINS, wait_briefly
-from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
+from v_diffusion.job.job import Job
+from v_diffusion.shell.program import keep_freed_memory, wait_briefly
+from v_diffusion.studio.memory import FEW_CUTOUTS
+from v_diffusion.studio.models import Models
+from v_diffusion.studio.studio import Studio
 
-from . import Files, plain
-from .memory import Peak
+from . import PLAIN, Files, plain
+from .timing import Taken, taken
 
-PLAIN, OURS, COMPILED, CHECKPOINTING = "plain", "ours", "compiled", "checkpointing"
-BF16 = "bf16"  # ours, in that precision
-TIME = 0.5  # of the steps
-# Sides, and channels in and out, of convolutions large enough that nothing but arithmetic counts.
-Size = tuple[int, int]  # width and height
-LARGE = [(128, 256), (64, 512), (32, 1024)]
-
-
-class Configuration:
-    """The models as one kind has them, and what can be asked of them."""
-
-    def __init__(self, kind: str, files: Files, size: Size | None) -> None:
-        self.make_cond_fn: Callable[..., Any] = guidance.make_cond_fn
-        if kind == PLAIN:
-            self.model: Any = plain.load_model(files.name, files.model)
-            self.clip = plain.load_clip(files.clip)
-            self.make_cond_fn = plain.make_cond_fn
-        else:  # as the program has them
-            device = torch.device("cpu")
-            program.keep_freed_memory()
-            dtype = torch.bfloat16 if kind == BF16 else torch.float32
-            models = Models(
-                load_model(files.name, files.model, device, dtype),
-                load_clip(files.clip, device, dtype),
-            )
-            if kind != COMPILED:
-                models = for_drawing(models, device, kind == CHECKPOINTING, dtype=dtype)
-            self.model, self.clip = models.model, models.clip
-        self.called: Callable[..., Tensor] = self.model
-        self.shape = self.model.shape if size is None else (3, *size[::-1])
-        if kind == COMPILED:
-            self.called = plain.compile(self.model)
-        if kind == CHECKPOINTING:
-            self.make_cond_fn = partial(guidance.make_cond_fn, at_once=guidance.CUTOUTS // 4)
-
-    def batch(
-        self, size: int, cutouts: int = guidance.CUTOUTS
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Callable[..., Tensor]]:
-        """x, the steps (one), the conditions and the guidance."""
-        streams = noise.streams(range(size))
-        x = noise.randn(streams, self.shape, torch.device("cpu"))
-        embed = torch.randn(1, self.clip.visual.output_dim, generator=streams[0]).expand(size, -1)
-        options: dict[str, Any] = {}
-        if cutouts != guidance.CUTOUTS:
-            side = self.clip.visual.input_resolution
-            options["make_cutouts"] = guidance.MakeCutouts(side, cutouts)
-        cond_fn = self.make_cond_fn(self.clip, embed, 500.0, streams, **options)
-        return x, torch.tensor([TIME]), self.model.conditions(embed), cond_fn
-
-    def step(self, guided: bool, size: int = 1, cutouts: int = guidance.CUTOUTS) -> dict[str, Any]:
-        """One step as the sampler takes it: seconds, and the peak of anonymous memory in bytes."""
-        x, steps, conditions, cond_fn = self.batch(size, cutouts)
-        args = (self.called, x, steps, 0.0, conditions)
-        peak, begun = Peak(), time.perf_counter()
-        sampling.cond_sample(*args, cond_fn) if guided else sampling.sample(*args)
-        return {"seconds": time.perf_counter() - begun, "peak": peak.stop()}
-
-    def parts(self) -> dict[str, float]:
-        """The seconds of the parts of a guided step."""
-        x, (t,), conditions, _ = self.batch(1)
-        cutouts_of = guidance.MakeCutouts(self.clip.visual.input_resolution, guidance.CUTOUTS)
-        normalize = guidance.make_normalize(x.device)
-        target = conditions["clip_embed"]
-        moments = [time.perf_counter()]
-        x.requires_grad_()
-        v = self.model(x, t[None], **conditions)
-        moments.append(time.perf_counter())
-        cutouts = normalize(cutouts_of((x - v + 1) / 2, noise.streams([0])))
-        moments.append(time.perf_counter())
-        seen = cutouts.detach().requires_grad_()
-        loss = guidance.spherical_dist_loss(self.clip.encode_image(seen), target).sum()
-        moments.append(time.perf_counter())
-        (grad,) = torch.autograd.grad(loss, seen)
-        moments.append(time.perf_counter())
-        torch.autograd.grad(cutouts, x, grad)
-        moments.append(time.perf_counter())
-        names = ("model", "cutouts", "CLIP", "CLIP backward", "model and cutouts backward")
-        return {name: b - a for name, a, b in zip(names, moments, moments[1:])}
-
-    def operators(self) -> dict[str, float]:
-        """The seconds that each operator takes in a forward, but for the small ones."""
-        x, (t,), conditions, _ = self.batch(1)
-        with torch.no_grad(), torch.profiler.profile() as profile:
-            self.model(x, t[None], **conditions)
-        times = {event.key: event.self_cpu_time_total / 1e6 for event in profile.key_averages()}
-        enough = sum(times.values()) / 500
-        ranked = sorted(times.items(), key=lambda item: -item[1])
-        return {name: spent for name, spent in ranked if spent > enough}
-
-    def threads(self) -> int:
-        return torch.get_num_threads()
-
-    def limit(self) -> float:
-        """FLOP/s of the fastest of some large channels_last convolutions."""
-        best = 0.0
-        for side, channels in LARGE:
-            x = torch.randn(1, channels, side, side).to(memory_format=torch.channels_last)
-            weight = torch.randn(channels, channels, 3, 3).to(memory_format=torch.channels_last)
-            flops = 2 * 9 * channels**2 * side**2
-            with torch.no_grad():
-                for _ in range(4):
-                    begun = time.perf_counter()
-                    torch.nn.functional.conv2d(x, weight, padding=1)
-                    best = max(best, flops / (time.perf_counter() - begun))
-        return best
+CHECKPOINTING, BF16 = "--checkpointing", "--precision bf16"
+SCALE = 500.0
+TIMES = torch.tensor([0.5])
 
 
-def serve(connection: Connection, kind: str, files: Files, size: Size | None) -> None:
-    """Answers what it is asked, one thing after the other, until nobody asks any more."""
-    with suppress(EOFError, KeyboardInterrupt):
-        configuration = Configuration(kind, files, size)
-        while True:
-            task, arguments = connection.recv()
-            connection.send(getattr(configuration, task)(*arguments))
+def prepared(
+    models: Models,
+    seeds: Sequence[int],
+    times: Tensor,
+    make_cond_fn: Callable[..., Any] | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Callable[[], Tensor]:
+    """Return a function that draws pictures towards an embedding by DDIM, at times on their device.
+
+    Args:
+        make_cond_fn: guides them, as `CLIP.guidance.make_cond_fn`; by default nothing does.
+        shape: of a picture, by default the model's own.
+    """
+    streams = noise.streams(seeds)
+    x = noise.randn(streams, shape or models.model.shape, times.device)
+    stream = torch.Generator().manual_seed(9)
+    embed = torch.randn(1, models.clip.visual.output_dim, generator=stream)
+    target = embed.to(times.device).expand(len(seeds), -1)
+    cond_fn = None if make_cond_fn is None else make_cond_fn(models.clip, target, SCALE, streams)
+    args = models.model, x, times, 0.0, models.model.conditions(target), cond_fn
+    return partial(sampling.cond_sample, *args, disable=True)
 
 
-class Worker:
-    """A configuration in another process."""
+@cache
+def load(way: str, files: Files) -> tuple[Models, Callable[..., Any]]:
+    """Return the models of a way to draw, and what makes their guidance."""
+    if way == PLAIN:
+        models = Models(plain.load_model(files.name, files.model), plain.load_clip(files.clip))
+        return models, plain.make_cond_fn
+    keep_freed_memory()
+    less = way == CHECKPOINTING
+    studio = Studio("cpu", checkpointing=less, precision="bf16" if way == BF16 else "fp32")
+    own: Any = {"checkpoint": str(files.model), "clip_checkpoint": str(files.clip)}
+    models = studio.load(Job(["a fox"], model=files.name, **own))
+    return models, partial(guidance.make_cond_fn, at_once=FEW_CUTOUTS if less else None)
 
-    def __init__(self, kind: str, files: Files, size: Size | None = None) -> None:
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        if kind != PLAIN:  # as the program does
+
+def step(
+    way: str,
+    files: Files,
+    guided: bool,
+    batch: int = 1,
+    size: tuple[int, int] | None = None,
+    cutouts: int = guidance.CUTOUTS,
+) -> Taken:
+    """Return what a step takes as the sampler takes it.
+
+    Args:
+        size: width and height of the pictures, by default the model's own.
+    """
+    models, make = load(way, files)
+    shape = None if size is None else (3, *size[::-1])
+    if cutouts != guidance.CUTOUTS:
+        side = models.clip.visual.input_resolution
+        make = partial(make, make_cutouts=guidance.MakeCutouts(side, cutouts))
+    return taken(prepared(models, range(batch), TIMES, make if guided else None, shape))
+
+
+@contextmanager
+def process(way: str) -> Iterator[Callable[..., Taken]]:
+    """Give the function `step` of a way, in a process of its own."""
+    quiet: Any = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with patch.dict(os.environ):
+        if way != PLAIN:  # as the program does
             wait_briefly()
-        self.process = context.Process(target=serve, args=(theirs, kind, files, size), daemon=True)
-        self.process.start()
-        os.environ.pop(SPINS, None)
-        theirs.close()
-
-    def __call__(self, task: str, *arguments: Any) -> Any:
-        """
-        Raises:
-            EOFError: the process has died; what it said of that is on stderr.
-        """
-        self.connection.send((task, arguments))
-        return self.connection.recv()
-
-    def close(self) -> None:
-        self.connection.close()
-        self.process.join()
+        pool = ProcessPoolExecutor(1, get_context("spawn"), **quiet)
+        pool.submit(os.getpid).result()  # starts it
+    with pool:
+        yield lambda *args, **how: pool.submit(step, way, *args, **how).result()

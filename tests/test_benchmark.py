@@ -1,75 +1,43 @@
 """The benchmark: that it runs, that its baseline does the same work, that docs/ tells it."""
 
 import json
-from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
-import script
 import torch
 from conftest import assert_gradients_agree, run_python
 
 from benchmark import plain, weights
 from benchmark.methods import report, steps_within
+from benchmark.timing import Taken, show
 from CLIP import guidance
 from diffusion import noise
 from diffusion.methods import EVALUATIONS, METHODS
 from training import evaluate
 
 
-def benchmark(*args: object, cwd: Path) -> CompletedProcess:
-    code = "from benchmark.__main__ import main; main()"
-    return script.start(*args, cwd=cwd, script="", code=code).wait()
-
-
 @pytest.mark.slow
 def test_the_short_form(tmp_path):
-    """On the model that ships: every part, each configuration but the compiled one."""
-    results = tmp_path / "speed.json"
-    done = run_python("-m", "benchmark", "--short", "--json", results, cwd=tmp_path)
+    """On the model that ships: every part of which the numbers depend on the machine alone."""
+    done = run_python("-m", "benchmark", "--short", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(results.read_text())
-    assert list(found) == ["machine", "start", "step", "batches", "memory", "company"]
-    assert found["machine"]["versions"]["torch"] and found["machine"]["kernels"]
-    assert all(found["start"][kind][0]["begun"]["seconds"] > 0 for kind in ("plain", "ours"))
-    assert list(found["step"]["guided"]) == ["plain", "ours", "checkpointing"]
-    assert list(found["batches"][0]["guided"]) == ["1", "2"]
-    assert all(found["company"][0]["seconds"]["briefly"].values())
-    titles = [line for line in done.stdout.splitlines() if line.startswith("## ")]
-    assert titles == [
-        "## Start of emoji_64, files in the page cache",
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Start of emoji_64",
         "## A step of emoji_64",
         "## Batches of emoji_64",
         "## Memory of emoji_64, bytes that one more takes, as the cards have it",
         "## Runs of emoji_64 in company",
     ]
-    again = benchmark("--show", results, cwd=tmp_path)
-    assert again.stdout == done.stdout
+    rows = [line.split(" | ")[:2] for line in lines if line.startswith("| ")]
+    assert ["| to the end of the first step", "plain"] in rows
+    assert ["| a guided step", "--checkpointing"] in rows
 
 
 def test_a_part_that_is_none(tmp_path):
-    done = benchmark("stepp", cwd=tmp_path)
+    done = run_python("-m", "benchmark", "stepp", cwd=tmp_path)
     assert done.returncode == 2
-    parts = "start, step, batches, memory, company"
+    parts = "start, step, batches, memory, company, precision"
     assert done.stderr == f"python -m benchmark: no part 'stepp', only {parts}\n"
-
-
-@pytest.mark.parametrize(
-    "name, why",
-    [
-        ("none.json", "--show: none.json: No such file or directory"),
-        (".", "--show: .: Is a directory"),
-        ("a.json", "--show: a.json has no figures of a benchmark"),
-        ("b.json", "--show: b.json has no figures of a benchmark"),
-        ("c.json", "--show: c.json has no figures of a benchmark"),
-    ],
-)
-def test_a_file_that_has_no_figures(tmp_path, name, why):
-    for file, text in (("a.json", "{"), ("b.json", "{}"), ("c.json", "[1]")):
-        (tmp_path / file).write_text(text)
-    done = benchmark("--show", name, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"python -m benchmark: {why}\n"
 
 
 @pytest.mark.slow
@@ -138,8 +106,20 @@ def test_what_was_measured_is_a_table(tmp_path):
 def test_precisions_in_turn(tmp_path):
     done = run_python("-m", "benchmark", "precision", "--short", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    heads = [line for line in done.stdout.splitlines() if "times as fast" in line]
-    assert [head.partition(":")[0] for head in heads] == [
-        "emoji_64, step",
-        "emoji_64, guided step",
+    rows = [line.split(" | ")[:2] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        [f"| {task}", way]
+        for task in ("the first step", "a step", "a guided step")
+        for way in ("here", "--precision bf16")
+    ]
+
+
+def test_a_table_has_medians_and_the_ratios_of_the_rounds(capsys):
+    plain_way, ours = ([Taken(n, 10**9) for n in times] for times in ((2, 9, 4), (1, 3, 4)))
+    show("Steps", {"a step": {"plain": plain_way, "here": ours}})
+    assert capsys.readouterr().out.splitlines()[2:-1] == [
+        "|  |  | time | first / this | peak memory |",
+        "| --- | --- | --- | --- | --- |",
+        "| a step | plain | 4 (2-9) s | 1 | 1.00 GB |",
+        "| a step | here | 3 (1-4) s | 2 (1-3) | 1.00 GB |",
     ]

@@ -8,8 +8,6 @@ minutes on an H100. With --dry it does what it can with small models on a CPU: d
 import argparse
 import gc
 import json
-import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -23,33 +21,21 @@ from v_diffusion.shell.console import Parser
 
 from .. import STATE
 from . import right, speed
-from .bench import Bench, Figures, Numbers, seconds
-
-
-def card(bench: Bench) -> Figures:
-    """The versions, and the card's limits as PyTorch reaches them."""
-    yield "torch", torch.__version__
-    yield "cores", os.cpu_count()
-    if bench.device.type != "cuda":
-        return
-    yield "gpu", torch.cuda.get_device_name()
-    yield "cuda", torch.version.cuda
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.float16) for _ in range(2))
-    yield "fp16 TFLOP/s", 2 * 8192**3 / seconds(lambda: a @ b, 10) / 1e12
-    big = torch.empty(1 << 31, device="cuda", dtype=torch.uint8)
-    yield "copies GB/s", 2 * big.numel() / seconds(lambda: big.clone(), 5) / 1e9
+from .bench import Bench, Figures, Numbers
 
 
 def parts(bench: Bench) -> dict[str, Callable[[], Figures]]:
-    """Everything in order, each a function that yields figures by name."""
-    found: dict[str, Callable[[], Figures]] = {"card": partial(card, bench)}
-    found["samplers"] = partial(right.samplers, bench)
+    """Return everything in order, each a function that yields figures by name."""
+    found: dict[str, Callable[[], Figures]] = {
+        "card": partial(speed.card, bench),
+        "samplers": partial(right.samplers, bench),
+    }
     for precision in ("fp16",) if bench.dry else ("fp16", "fp32"):
         for name, part in right.BY_PRECISION.items():
             found[f"{name}, {precision}"] = partial(part, bench, precision)
     for one in (speed.steps, speed.images, speed.waits, speed.kernels, speed.starts):
         found[one.__name__] = partial(one, bench)
-    return found | {"compiled": partial(speed.compiled, bench)}
+    return found if bench.dry else found | {"compiled": partial(speed.compiled, bench)}
 
 
 def shown(value: Any) -> str:
@@ -60,7 +46,7 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     p = Parser(
         prog="python -m benchmark cuda",
         description=__doc__,
@@ -91,8 +77,7 @@ def main(argv: list[str]) -> None:
             traceback.print_exc()
             traceback.clear_frames(error.__traceback__)  # which hold what takes the memory
         gc.collect()  # models that are replaced in part refer to themselves
-        if not args.dry:
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         args.out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"[{time.monotonic() - begun:.0f} s] written: {args.out}")
-    sys.exit(failed)
+    return int(failed)

@@ -1,7 +1,6 @@
-"""Whether what a GPU draws is right: beside golden numbers, the CPU, and itself."""
+"""Pictures and numbers of a GPU beside golden ones, the CPU's, and its own of other batches."""
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,122 +11,106 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from CLIP import guidance
 from diffusion import sampling, utils
+from v_diffusion.images.inputs import Inputs
 from v_diffusion.job.job import Job
 from v_diffusion.studio.studio import Studio
 
-from ..weights import DATA
+from ..worker import prepared
 from .bench import Bench, Figures, golden, grey_levels, of_tests, off_by
 
 UNCONDITIONAL = ("danbooru_128", "imagenet_128", "wikiart_128", "wikiart_256", "yfcc_1", "yfcc_2")
 
 
 @contextlib.contextmanager
-def working_in(folder: str) -> Iterator[None]:
+def new_folder() -> Iterator[Path]:
+    """Work in a temporary folder."""
     before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
 
 
 def whole_runs(bench: Bench, precision: str) -> Figures:
-    """Every run of the original's scripts that the golden data has, in grey levels off."""
-    if bench.dry:
-        return
+    """Draw every run of the original's scripts that the golden data has; in grey levels off."""
     runs = of_tests("whole_runs")
-    cases = json.loads((DATA / "e2e" / "e2e.json").read_text())
-    cases = [{**case, "script": "clip_sample.py", "folder": "e2e"} for case in cases] + runs.LATER
-    cases.sort(key=runs.model_of)
     studios: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder, working_in(folder):
-        for case in cases:
+    with new_folder() as folder:
+        for case in [] if bench.dry else sorted(runs.EARLIER + runs.LATER, key=runs.model_of):
             name = runs.model_of(case).replace("_cfg", "")
             if name not in studios:
                 models = bench.models(name, bench.dtype(precision))
                 studios = {name: runs.Lent(models, str(bench.device))}
-            order = runs.order_of(case, Path(folder))
-            off = runs.grey_levels_off(order, studios[name], case)
+            off = runs.grey_levels_off(runs.order_of(case, folder), studios[name], case)
             yield " ".join([case["script"], *case["argv"]]), grey_levels(off)
 
 
 def forwards(bench: Bench, precision: str) -> Figures:
-    """Every network's golden numbers, as a share of the output's root mean square."""
-    if bench.dry:
-        return
+    """Compare every network's golden numbers, as a share of the output's root mean square."""
     dtype, device = bench.dtype(precision), bench.device
-    for name in ("cc12m_1", *UNCONDITIONAL):
-        arrays = golden("golden" if name == "cc12m_1" else "later")
+    arrays = {**golden("golden"), **golden("later")}
+    for name in () if bench.dry else ("cc12m_1", *UNCONDITIONAL):
         model = bench.models(name, dtype).model
-        prefix, first, every = ("unet/", 3, 16) if name == "cc12m_1" else (f"unet/{name}/", 3, 8)
+        prefix, every = ("unet", 16) if name == "cc12m_1" else (f"unet/{name}", 8)
         for i in range(4):
-            if f"{prefix}{i}/meta" not in arrays:
+            if f"{prefix}/{i}/meta" not in arrays:
                 continue
-            b, h, w, t = arrays[f"{prefix}{i}/meta"].tolist()
+            b, h, w, t = arrays[f"{prefix}/{i}/meta"].tolist()
+            b, h, w = map(int, (b, h, w))
             torch.manual_seed(40 + i)
-            x = torch.randn(int(b), 3, int(h), int(w)).to(device)
-            embed = [torch.randn(int(b), 512).to(device)] * (name == "cc12m_1")
+            x = torch.randn(b, 3, h, w).to(device)
+            embed = [torch.randn(b, 512).to(device)] * (name == "cc12m_1")
             with torch.no_grad():
-                v = model(x, torch.full((int(b),), t, device=device), *embed).float()
-            seen = v[..., first::every, 5::every]
-            yield f"{name}, {int(b)}x{int(h)}x{int(w)}", off_by(seen, arrays[f"{prefix}{i}/v"])
-        del model
-        if name != "cc12m_1":
-            bench.weights.pop(name)
-    torch.manual_seed(31)
-    picture = torch.randn(2, 3, 224, 224).to(device)
-    seen = bench.clip(dtype).encode_image(picture).float()
-    yield "CLIP ViT-B/16", off_by(seen, golden("golden")["clip/vit_b_16/image"])
+                v = model(x, torch.full((b,), t, device=device), *embed).float()
+            seen = v[..., 3::every, 5::every]
+            yield f"{name}, {b}x{h}x{w}", off_by(seen, arrays[f"{prefix}/{i}/v"])
+    if not bench.dry:
+        torch.manual_seed(31)
+        picture = torch.randn(2, 3, 224, 224).to(device)
+        seen = bench.clip(dtype).encode_image(picture).float()
+        yield "CLIP ViT-B/16", off_by(seen, arrays["clip/vit_b_16/image"])
 
 
 def samplers(bench: Bench) -> Figures:
-    """Every sampler on the model in closed form, as a share of the golden numbers' size."""
+    """Draw with every sampler from the model in closed form; off by a share of golden numbers."""
     form, device = of_tests("closed_form"), bench.device
-
-    def draw(name: str, batch: int, n: int, eta: float, cond_fn: Any = None) -> Tensor:
-        x, extra_args = form.start(batch)
-        there = {key: value.to(device) for key, value in extra_args.items()}
+    for key, expected in {**golden("golden"), **golden("later")}.items():
+        name, *rest = key.split("/")
+        if not (name in ("sample", "cond_sample") or name in sampling.METHODS and len(rest) == 2):
+            continue
+        batch, n, eta = [float(number) for number in [*rest, "0"][:3]]
+        x, extra_args = form.start(int(batch))
         torch.manual_seed(12)
-        return sampling.run_method(
-            name,
+        drawn = sampling.run_method(
+            "ddpm" if "sample" in name else name,
             form.model,
             x.to(device),
-            form.schedule(n).to(device),
+            form.schedule(int(n)).to(device),
             eta,
-            there,
-            cond_fn,
+            {name: value.to(device) for name, value in extra_args.items()},
+            form.cond_fn if name == "cond_sample" else None,
             noise_sampler=lambda x: torch.randn(x.shape).to(x.device),
             disable=True,
         )
-
-    for key, expected in {**golden("golden"), **golden("later")}.items():
-        name, *rest = key.split("/")
-        if name in ("sample", "cond_sample"):
-            cond_fn = form.cond_fn if name == "cond_sample" else None
-            drawn = draw("ddpm", int(rest[0]), int(rest[1]), float(rest[2]), cond_fn)
-            yield key, off_by(drawn, expected)
-        elif name in sampling.METHODS and len(rest) == 2:
-            yield key, off_by(draw(name, int(rest[0]), int(rest[1]), 0.0), expected)
+        yield key, off_by(drawn, expected)
 
 
 def pictures(studio: Studio, jobs: list[Job]) -> np.ndarray:
-    from v_diffusion.images.inputs import open_inputs
-
-    drawn = studio.draw_batch(jobs, [open_inputs(job) for job in jobs], disable=True)
+    drawn = studio.draw_batch(jobs, [Inputs()] * len(jobs), disable=True)
     return np.stack([np.asarray(picture) for picture in drawn]).astype(int)
 
 
 def together(bench: Bench, precision: str) -> Figures:
-    """Pictures of emoji_64 drawn together beside each alone, and beside those of a CPU."""
+    """Draw pictures of emoji_64 together, each alone, and on a CPU."""
     studio = Studio(str(bench.device), precision=None if bench.dry else precision)
-    steps = 2 if bench.dry else 25
+    how: dict[str, Any] = {"model": "emoji_64", "steps": 2 if bench.dry else 25}
     for scale in (50.0,) if bench.dry else (0.0, 50.0, 500.0):
-        seeds = range(2 if bench.dry else 8)
-        jobs = [
-            Job(["fox"], model="emoji_64", clip_guidance_scale=scale, steps=steps, seed=seed)
-            for seed in seeds
-        ]
+        how["clip_guidance_scale"] = scale
+        jobs = [Job(["fox"], seed=seed, **how) for seed in range(2 if bench.dry else 8)]
         batch = pictures(studio, jobs)
         alone = np.concatenate([pictures(studio, [job]) for job in jobs])
         yield f"guidance {scale:g}: together and alone", grey_levels(np.abs(batch - alone))
@@ -136,7 +119,7 @@ def together(bench: Bench, precision: str) -> Figures:
 
 
 def asked_for(bench: Bench, precision: str) -> Figures:
-    """Of 30 names how many pictures of emoji_64 are nearest to the one that was asked for."""
+    """Count how many pictures of 30 names are nearest to the one that was asked for."""
     from training import data, evaluate
     from training.clip import to_tensor
 
@@ -151,33 +134,18 @@ def asked_for(bench: Bench, precision: str) -> Figures:
 
 
 def strongly_guided(bench: Bench, precision: str) -> Figures:
-    """The largest numbers of CC12M_1's pictures, guided at 500, and of eight beside one alone."""
+    """Draw eight pictures of CC12M_1 guided at 500, and two of them alone."""
     models = bench.models("cc12m_1", bench.dtype(precision))
-    steps = form_schedule(2 if bench.dry else 10, bench.device)
-    from CLIP import guidance
-    from diffusion import noise
+    times = torch.linspace(1, 0, (2 if bench.dry else 10) + 1)[:-1]
+    times = utils.get_spliced_ddpm_cosine_schedule(times).to(bench.device)
 
-    def draw(seeds: list[int]) -> Tensor:
-        streams = noise.streams(seeds)
-        x = noise.randn(streams, models.model.shape, bench.device)
-        size = models.clip.visual.output_dim
-        embed = torch.randn(1, size, generator=torch.Generator().manual_seed(9)).to(bench.device)
-        target = embed.expand(len(seeds), -1)
-        cond_fn = guidance.make_cond_fn(models.clip, target, 500.0, streams)
-        conditions = models.model.conditions(target)
-        return sampling.cond_sample(models.model, x, steps, 0.0, conditions, cond_fn, disable=True)
+    def draw(*seeds: int) -> Tensor:
+        return prepared(models, seeds, times, guidance.make_cond_fn)()
 
-    seeds = [0, 1] if bench.dry else [*range(8)]
-    batch = draw(seeds)
+    batch = draw(*range(2 if bench.dry else 8))
     yield "largest", float(batch.abs().max())
     yield "finite", bool(batch.isfinite().all())
-    alone = torch.cat([draw([seed]) for seed in seeds[:2]])
-    yield "together and alone", off_by(batch[:2], alone.cpu())
-
-
-def form_schedule(n: int, device: torch.device) -> Tensor:
-    steps = torch.linspace(1, 0, n + 1)[:-1]
-    return utils.get_spliced_ddpm_cosine_schedule(steps).to(device)
+    yield "together and alone", off_by(batch[:2], torch.cat([draw(0), draw(1)]).cpu())
 
 
 BY_PRECISION = {
