@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from networks import call_of, make
+from test_plain_models import with_low_rank, with_sequentials, with_wrappers
 from torch import Tensor, nn
 
 from CLIP.model import half_precision
@@ -75,6 +76,14 @@ def test_without_amx_the_network_is_that_of_fp32(monkeypatch):
     pictures = [Studio("cpu", precision=one).draw(job) for one in ("bf16", "fp32")]
     off = np.subtract(*(np.asarray(one, dtype=int) for one in pictures))
     assert abs(off).max() <= 3  # the embedding is rounded
+
+
+@pytest.mark.parametrize("change", [with_low_rank, with_sequentials, with_wrappers])
+def test_replaced_layers_are_used(amx, change):
+    model, args = make("cc12m_1"), call_of("cc12m_1")
+    change(model)
+    found = with_gradient(accelerate_in_bf16(model), *args)
+    assert off_by(found[0], with_gradient(model, *args)[0]) < 0.02
 
 
 def test_a_processor_for_which_onednn_packs_nothing(amx, monkeypatch):

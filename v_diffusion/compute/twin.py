@@ -80,7 +80,8 @@ def parts(module: nn.Module) -> dict[str, type]:
 def as_made() -> list[dict[str, type]]:
     """Return the parts of every module that may be replaced, as `diffusion` and `CLIP` make it."""
     with clip.on_meta():
-        made = [nn.Conv2d(1, 1, 1), clip.Block(clip.HEAD_WIDTH, causal=False)]
+        made = [nn.Conv2d(1, 1, 1), blocks.Modulation(1, 1)]
+        made += [clip.Block(clip.HEAD_WIDTH, causal=False)]
         for c_in in (1, 2):  # without and with a convolution beside
             made += [blocks.ConvBlock(c_in, 1, 1, 1, is_last) for is_last in (False, True)]
             made += [blocks.PlainConvBlock(c_in, 1, 1, blocks.Style())]
@@ -192,7 +193,7 @@ def accelerate(model: Model, checkpointing: bool = False) -> Model:
 
 def in_bf16(module: nn.Module) -> nn.Module | None:
     """Return the module in bf16 to stand in the place of one of fp32, None for a copy."""
-    if isinstance(module, blocks.Modulation):
+    if isinstance(module, blocks.Modulation) and is_untouched(module):
         return bf16.Modulation(module)
     if isinstance(module, nn.Conv2d):
         if is_ours(module) and not module.out_channels % FILTERS:
