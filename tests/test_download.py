@@ -38,11 +38,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(download, "FIRST_WAIT", 0.001)
 
 
-def begin(folder: Path, content: bytes) -> None:
-    """Leaves a partial file, as a fetch that was killed does."""
-    (folder / "net.pth.partial").write_bytes(content)
-
-
 def start_fetch(card: Card, folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", FETCH, json.dumps(asdict(card)), str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -154,7 +149,7 @@ def test_what_is_not_the_file_gets_no_name(tmp_path, monkeypatch, name):
         assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("fault", [{"statuses": [404]}, {"content": CONTENT[::-1]}], ids=str)
+@pytest.mark.parametrize("fault", [{"statuses": [404]}, {"content": CONTENT[::-1]}], ids=list)
 def test_a_mirror_stands_in(tmp_path, fault):
     first, mirror = replace(Served(CONTENT), **fault), Served(CONTENT)
     with serve(first=first, mirror=mirror) as url:
@@ -172,36 +167,26 @@ def test_a_mirror_goes_on_where_the_first_address_stopped(tmp_path, monkeypatch)
     assert mirror.requests == ["bytes=40000-"]
 
 
-def test_a_server_that_ignores_ranges_starts_again(tmp_path):
-    served = Served(CONTENT, ranges=False)
+BEGUN = {
+    "of another file": (Served(CONTENT), b"x" * 40_000, ["bytes=40000-", None]),
+    "where ranges are ignored": (Served(CONTENT, ranges=False), b"x" * 40_000, ["bytes=40000-"]),
+    "where a range is refused": (
+        Served(CONTENT, statuses=[416]),
+        CONTENT[:40_000],
+        ["bytes=40000-", None],
+    ),
+    "whole": (Served(CONTENT), CONTENT, ["bytes=100000-"]),
+}
+
+
+@pytest.mark.parametrize("name", BEGUN)
+def test_a_partial_file(tmp_path, name):
+    """As a fetch that was killed leaves it."""
+    served, begun, requests = BEGUN[name]
+    (tmp_path / "net.pth.partial").write_bytes(begun)
     with serve(net=served) as url:
-        begin(tmp_path, b"x" * 40_000)
         assert fetch(make_card(url + "net"), tmp_path).read_bytes() == CONTENT
-    assert served.requests == ["bytes=40000-"]
-
-
-def test_416_to_a_range_starts_again(tmp_path):
-    served = Served(CONTENT, statuses=[416])
-    with serve(net=served) as url:
-        begin(tmp_path, CONTENT[:40_000])
-        assert fetch(make_card(url + "net"), tmp_path).read_bytes() == CONTENT
-    assert served.requests == ["bytes=40000-", None]
-
-
-def test_a_damaged_beginning_is_fetched_again(tmp_path):
-    served = Served(CONTENT)
-    with serve(net=served) as url:
-        begin(tmp_path, b"x" * 40_000)
-        assert fetch(make_card(url + "net"), tmp_path).read_bytes() == CONTENT
-    assert served.requests == ["bytes=40000-", None]
-
-
-def test_a_whole_partial_file(tmp_path):
-    served = Served(CONTENT)
-    begin(tmp_path, CONTENT)
-    with serve(net=served) as url:
-        fetch(make_card(url + "net"), tmp_path)
-    assert served.requests == ["bytes=100000-"] and files(tmp_path) == ["net.pth"]
+    assert served.requests == requests and files(tmp_path) == ["net.pth"]
 
 
 def test_another_file_under_the_name_is_an_error_and_stays(tmp_path):
