@@ -55,8 +55,9 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
         found = metadata.read(expand_user(path)) or {}
         job = job_of(found)
     except OSError as error:
-        prompt = "" if expand_user(path).suffix else f"; {PROMPTS_FIRST}"
-        raise UserError(f"{name}: {error.strerror or error}{prompt}") from None
+        is_prompt = isinstance(error, FileNotFoundError) and not expand_user(path).suffix
+        hint = f"; {PROMPTS_FIRST}" if is_prompt else ""
+        raise UserError(f"{name}: {error.strerror or error}{hint}") from None
     except JobError as error:
         raise UserError(f"{name}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
