@@ -51,7 +51,7 @@ class Known(nn.Module):
 
     def __init__(self, things: int) -> None:
         super().__init__()
-        self.register_buffer("embeds", torch.zeros(things, EMBED_DIM))
+        self.register_buffer("embeds", torch.empty(things, EMBED_DIM).zero_())
 
     def forward(
         self, drawn: Tensor, spread: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor
