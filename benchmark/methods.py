@@ -5,18 +5,18 @@ What is measured of each picture: its distance (root mean square of the differen
 -1 to 1) to the converged solution of the ODE from that noise, and the two accuracies of the model's
 card: the nearest training picture is the one asked for; CLIP ranks its name first among all names.
 
-It takes hours. Every finished piece is a line in a file, and the next run goes on from there:
-`python -m benchmark.methods --guidance 0 --chunks 5`.
+It takes hours. Every finished piece is a line in a file, and the next run goes on from there, and
+prints a table in the end: `python -m benchmark.methods --guidance 0 --chunks 5`.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffusion.methods import EVALUATIONS, METHODS
@@ -24,6 +24,8 @@ from training import data, evaluate
 from training.clip import embed_texts
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
+
+from . import STATE
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
@@ -33,7 +35,6 @@ MANY, FEW = 50, 2
 # The converged solution. Its number of steps is nobody else's, so that guidance, which looks at
 # random cutouts, sees others here at every time.
 REFERENCE, REFERENCE_STEPS = "dpmpp_3m", 400
-STATE = Path(__file__).parent / "state"
 
 
 class Prompt(NamedTuple):
@@ -65,7 +66,7 @@ def steps_within(method: str, budget: int) -> int:
     return max((n for n in range(1, budget + 1) if EVALUATIONS[method](n) <= budget), default=1)
 
 
-def pieces(chunks: int, few: int) -> Iterator[Piece]:
+def pieces(chunks: int) -> Iterator[Piece]:
     """Everything to measure, what matters most first."""
     ranges = [(i * CHUNK, (i + 1) * CHUNK) for i in range(chunks)]
     for where in ranges:
@@ -75,13 +76,12 @@ def pieces(chunks: int, few: int) -> Iterator[Piece]:
         yield from (Piece("ddpm", budget, *where) for budget in BUDGETS if budget > MANY)
     for budget in BUDGETS:
         if budget > MANY:
-            yield from (Piece(m, budget, 0, few) for m in METHODS if m != "ddpm")
+            yield from (Piece(m, budget, 0, FEW) for m in METHODS if m != "ddpm")
 
 
-def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
-    """Measures what isn't measured yet, a line of JSON in `state` for each piece."""
-    state.mkdir(parents=True, exist_ok=True)
-    path = state / f"methods_{guidance:g}.jsonl"
+def measure(guidance: float, chunks: int, path: Path) -> None:
+    """Measure what isn't measured yet: a line of JSON in a file for each piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     done = {Piece(*(json.loads(line)[name] for name in Piece._fields)) for line in lines}
     models = evaluate.load()
@@ -92,23 +92,17 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
         jobs = evaluate.jobs(texts, guidance, seeds, steps, method=method)
         return sample(jobs, models, Targets(embed_texts(models.clip, texts)), evaluate.CPU)
 
-    def converged(first: int, last: int) -> Tensor:
-        """Of a whole chunk, kept in a file."""
-        chunk = first // CHUNK
-        kept = state / f"converged_{guidance:g}_{chunk}.pt"
-        if not kept.exists():
-            asked = everything[chunk * CHUNK : (chunk + 1) * CHUNK]
-            torch.save(draw(asked, REFERENCE, REFERENCE_STEPS), kept)
-        pictures: Tensor = torch.load(kept, weights_only=True)
-        return pictures[first % CHUNK :][: last - first]
+    @cache
+    def converged(first: int) -> Tensor:
+        return draw(everything[first : first + CHUNK], REFERENCE, REFERENCE_STEPS)
 
-    for piece in pieces(chunks, few):
+    for piece in pieces(chunks):
         if piece in done:
             continue
         asked = everything[piece.first : piece.last]
         steps = steps_within(piece.method, piece.budget)
         drawn = draw(asked, piece.method, steps)
-        off = drawn - converged(piece.first, piece.last)
+        off = drawn - converged(piece.first)[: len(asked)]
         near, ranked = judge((drawn.clamp(-1, 1) + 1) / 2, [prompt.wanted for prompt in asked])
         line = {
             **piece._asdict(),
@@ -147,21 +141,10 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--guidance", type=float, default=0.0, help="the scale (default: 0)")
     p.add_argument("--chunks", type=int, default=1, help=f"times {CHUNK} prompts (default: 1)")
-    p.add_argument(
-        "--few",
-        type=int,
-        choices=range(1, CHUNK + 1),
-        default=FEW,
-        metavar="N",
-        help=f"prompts for the ODE's solvers beyond {MANY} evaluations (default: {FEW})",
-    )
-    p.add_argument("--state", type=Path, default=STATE, metavar="FOLDER")
-    p.add_argument("--report", type=Path, metavar="FILE", help="print the table of a file, no more")
     args = p.parse_args()
-    if args.report:
-        print("\n".join(report(args.report)))
-        return
-    measure(args.guidance, args.chunks, args.few, args.state)
+    path = STATE / f"methods_{args.guidance:g}.jsonl"
+    measure(args.guidance, args.chunks, path)
+    print("\n".join(report(path)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from CLIP.model import CLIP
 from v_diffusion.shell.console import note, open_streams
 from v_diffusion.weights import store
 
-from . import card, clip, data, tune, unet, words
+from . import card, clip, data, unet, words
 from .state import save
 
 STATE = Path(__file__).with_name("state")
@@ -45,7 +45,7 @@ def trained_clip(pictures: list[data.Picture], folder: Path, on: bool) -> CLIP:
             state, recipe = folder / "clip-on.pt", clip.ON
             start, _ = load("emoji_64_clip", device="cpu")
         model = clip.train(pictures, unseen, state, recipe, start)
-        tune.tune_text(model, pictures, unseen, tune.Recipe())
+        clip.tune_text(model, pictures, unseen, clip.TEXT)
         save(model.state_dict(), done)
     for p in model.parameters():  # the U-Net learns from what the file will hold
         p.data = p.data.half().float()

@@ -42,43 +42,16 @@ COLOURS = {
 
 # Things of one strong colour, and the name that takes a colour word before it.
 RECOLOURED = {
-    "red apple": "apple",
-    "car": "car",
-    "balloon": "balloon",
-    "rose": "rose",
-    "sunflower": "sunflower",
-    "butterfly": "butterfly",
-    "tropical fish": "fish",
-    "octopus": "octopus",
-    "crab": "crab",
-    "frog": "frog",
-    "chick": "chick",
-    "dinosaur": "dinosaur",
-    "strawberry": "strawberry",
-    "pear": "pear",
-    "banana": "banana",
-    "lemon": "lemon",
-    "tomato": "tomato",
-    "star": "star",
-    "fire": "fire",
-    "mushroom": "mushroom",
-    "umbrella": "umbrella",
-    "t-shirt": "t-shirt",
-    "dress": "dress",
-    "high heel": "high heel",
-    "baseball cap": "cap",
-    "backpack": "backpack",
-    "gift": "gift",
-    "diamond": "diamond",
-    "crown": "crown",
-    "key": "key",
-    "guitar": "guitar",
-    "house": "house",
-    "sailboat": "sailboat",
-    "devil face": "devil face",
-    "evergreen tree": "tree",
-    "maple leaf": "maple leaf",
+    name: name
+    for name in (
+        "car, balloon, rose, sunflower, butterfly, octopus, crab, frog, chick, dinosaur, "
+        "strawberry, pear, banana, lemon, tomato, star, fire, mushroom, umbrella, t-shirt, dress, "
+        "high heel, backpack, gift, diamond, crown, key, guitar, house, sailboat, devil face, "
+        "maple leaf"
+    ).split(", ")
 }
+RECOLOURED |= {"red apple": "apple", "tropical fish": "fish"}
+RECOLOURED |= {"baseball cap": "cap", "evergreen tree": "tree"}
 
 # Pairs that stay out of training, to see what a new colour gives.
 HELD_OUT = {"blue apple", "purple car", "green rose", "pink frog", "red banana", "blue butterfly"}

@@ -18,10 +18,10 @@ from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model, Sketch
 
 from . import clip as small_clip
 from .clip import Recipe as ClipRecipe
-from .clip import embed_images, embed_texts, random_caption, schedule
+from .clip import embed_images, embed_texts, random_caption
 from .data import Picture
 from .start import init, learn_things
-from .state import restore, save_run
+from .state import descend, restore, save_run, steps_of
 from .views import changed, random_views
 
 
@@ -237,7 +237,6 @@ def train(
     clip_model: CLIP,
     state: Path,
     recipe: Recipe,
-    compiled: bool = True,
     start: Path | None = None,
 ) -> Emoji64Model:
     """Trains to the end of the recipe, going on from `state`; returns the averaged weights.
@@ -253,28 +252,19 @@ def train(
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
-    first = restore(state, model=model, optimizer=optimizer, tensors=average)
-    run: Callable[..., Tensor] = torch.compile(model) if compiled else model
+    first = restore(state, model, optimizer, average)
+    run: Callable[..., Tensor] = torch.compile(model)
     originals = torch.tensor([not p.recoloured for p in pictures])
     chance = torch.where(originals, 1.0, 0.5)
     spread = targets.std(0, correction=0).square().mean().sqrt()  # around their mean
     mean_loss = None
-    bar = tqdm(
-        range(first, recipe.steps), initial=first, total=recipe.steps, desc="U-Net", disable=None
-    )
-    for step in bar:
-        torch.manual_seed(recipe.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(step, recipe.warmup, recipe.steps)
+    for step in steps_of(recipe, optimizer, "U-Net", first):
         chosen = chance.multinomial(recipe.batch, replacement=False)
         t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
         embed = draw_condition(data, chosen, recipe)
         spreads = torch.stack([model.sketch.spread, spread])
         loss = loss_of(run, model.sketch, targets[chosen], t, embed, spreads)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, model)
         decay = min(recipe.ema, (step + 1) / (step + 10))
         with torch.no_grad():
             for k, v in model.state_dict().items():
@@ -283,6 +273,6 @@ def train(
         if (step + 1) % 100 == 0:
             tqdm.write(f"U-Net {step + 1} loss {mean_loss:.4f}")
         if (step + 1) % 500 == 0 or step + 1 == recipe.steps:
-            save_run(state, step + 1, model=model, optimizer=optimizer, tensors=average)
+            save_run(state, step + 1, model, optimizer, average)
     model.load_state_dict({k.removeprefix("ema/"): v for k, v in average.items()})
     return model.eval().requires_grad_(False)

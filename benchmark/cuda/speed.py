@@ -151,6 +151,8 @@ def steps(bench: Bench) -> Figures:
 
 def compiled(bench: Bench) -> Figures:
     """Measure compiled steps, each beside the same in a graph."""
+    if bench.dry:
+        return
     found = ways(bench, compiled=True)
     for size, guided in ((1, False), (16, False), (1, True)):
         yield from compare(bench, found, size, guided)
