@@ -88,7 +88,7 @@ def write(every: int = 1) -> None:
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
     draw()
-    figures = evaluate.everything(models, pictures, every)
+    figures = evaluate.measure(models, pictures, every)
     recognised = {row.prompts: row.nearest for row in figures}
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(

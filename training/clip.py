@@ -16,7 +16,7 @@ from CLIP.model import CLIP, LayerNorm
 from CLIP.prompts import tokens_of
 
 from .data import Picture
-from .state import descend, restore, save_run, steps_of
+from .state import descend, groups, restore, save_run, steps_of
 from .views import changed, random_views
 
 DIMENSIONS = {
@@ -31,19 +31,8 @@ DIMENSIONS = {
     "text_layers": 3,
 }
 normalize = make_normalize(torch.device("cpu"))
-PREFIXES = (
-    "",
-    "",
-    "",
-    "a ",
-    "the ",
-    "a picture of a ",
-    "an emoji of a ",
-    "a drawing of ",
-    "icon of a ",
-    "one ",
-    "my ",
-)
+# What a caption stands behind: often nothing.
+PREFIXES = ",,,a ,the ,a picture of a ,an emoji of a ,a drawing of ,icon of a ,one ,my ".split(",")
 
 
 @dataclass(frozen=True)
@@ -127,18 +116,16 @@ def accuracies(model: CLIP, pictures: list[Picture], unseen: dict[str, str]) -> 
     names = embed_texts(model, [p.name for p in pictures])
     index = {p.name: i for i, p in enumerate(pictures)}
     own = torch.arange(len(pictures))
-    out = {
-        "name to picture": ((names @ image.T).argmax(1) == own).float().mean().item(),
-        "picture to name": ((image @ names.T).argmax(1) == own).float().mean().item(),
-        "cosine": (names * image).sum(1).mean().item(),
+    text = embed_texts(model, list(unseen.values()))
+    target = torch.tensor([index[name] for name in unseen])
+    hits = {
+        "name to picture": (names @ image.T).argmax(1) == own,
+        "picture to name": (image @ names.T).argmax(1) == own,
+        "cosine": (names * image).sum(1),
+        "paraphrase to picture": (text @ image.T).argmax(1) == target,
+        "paraphrase to name": (text @ names.T).argmax(1) == target,
     }
-    if unseen:
-        text = embed_texts(model, list(unseen.values()))
-        target = torch.tensor([index[name] for name in unseen])
-        hits = (text @ image.T).argmax(1) == target
-        out["paraphrase to picture"] = hits.float().mean().item()
-        out["paraphrase to name"] = ((text @ names.T).argmax(1) == target).float().mean().item()
-    return out
+    return {name: found.float().mean().item() for name, found in hits.items()}
 
 
 def loss_of(model: CLIP, images: Tensor, text: Tensor) -> Tensor:
@@ -163,13 +150,8 @@ def train(
     model = start or fresh_model()
     images = to_tensor(pictures)
     may = torch.tensor([not p.recoloured for p in pictures])
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "peak": recipe.lr, "weight_decay": recipe.weight_decay},
-        {"params": others, "peak": recipe.lr, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    parameters = groups(model.parameters(), recipe.lr, recipe.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), eps=1e-6, fused=True)
     seen = torch.zeros(DIMENSIONS["vocab_size"], dtype=torch.bool)
     first = restore(state, model, optimizer, {"seen": seen})
     model.train()
@@ -213,8 +195,8 @@ def tune_text(model: CLIP, pictures: list[Picture], unseen: dict[str, str], reci
     parameters += [model.text_projection, model.positional_embedding]
     for p in parameters:
         p.requires_grad_(True)
-    groups = [{"params": parameters, "peak": recipe.lr, "weight_decay": recipe.weight_decay}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    group = {"params": parameters, "peak": recipe.lr, "weight_decay": recipe.weight_decay}
+    optimizer = torch.optim.AdamW([group], betas=(0.9, 0.98), fused=True)
     for step in steps_of(recipe, optimizer, "CLIP's text tower"):
         chosen = torch.tensor([rng.randrange(len(pictures)) for _ in range(recipe.batch)])
         texts = [random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen]

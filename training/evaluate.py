@@ -17,7 +17,6 @@ from CLIP.model import CLIP
 from diffusion import utils
 from v_diffusion.images.inputs import Input, Inputs
 from v_diffusion.job.job import Job
-from v_diffusion.job.prompt import Prompt
 from v_diffusion.job.script import CFG_SAMPLE
 from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
 from v_diffusion.studio.sample import sample
@@ -32,30 +31,6 @@ STEPS, ETA, SEED = 25, 0.0, 0
 BATCH = 31
 FEWER_IMAGES = 4
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way of drawing: guided by CLIP at a scale, or classifier-free with a weight.
-
-    Without CLIP's guidance, and with weight 1, the network's own idea is drawn.
-    """
-
-    guidance: float = 0.0
-    weight: float | None = None
-
-    @property
-    def name(self) -> str:
-        if self.weight is not None:
-            return f"`cfg_sample.py`, weight {self.weight:g}"
-        return f"`clip_sample.py`, guidance {self.guidance:g}"
-
-    def jobs(self, texts: Sequence[str]) -> list[Job]:
-        """A job for each text, by the defaults of the script."""
-        if self.weight is None:
-            return jobs(texts, self.guidance)
-        how: dict[str, Any] = {"model": "emoji_64", "script": CFG_SAMPLE.name, "seed": SEED}
-        return [Job([Prompt(text, self.weight)], **how) for text in texts]
 
 
 @dataclass(frozen=True)
@@ -87,6 +62,12 @@ def jobs(
     return [
         Job([text], seed=seed, **how) for text, seed in zip(texts, seeds or [SEED] * len(texts))
     ]
+
+
+def cfg_jobs(texts: Sequence[str]) -> list[Job]:
+    """Return a job for each text, by the defaults of `cfg_sample.py`."""
+    how: dict[str, Any] = {"model": "emoji_64", "script": CFG_SAMPLE.name, "seed": SEED}
+    return [Job([text], **how) for text in texts]
 
 
 def draw(models: Models, asked: Sequence[Job], inputs: Sequence[Inputs] = ()) -> Tensor:
@@ -155,45 +136,6 @@ def asked(pictures: list[data.Picture], every: int) -> Iterator[tuple[str, list[
     yield "things in another colour", coloured, coloured
 
 
-def figures_of(
-    judge: Judge, way: str, kind: str, wanted: list[str], drawing: Callable[[], Tensor]
-) -> Figures:
-    """Return the figures of what a function draws, and how long it takes."""
-    begun = time.monotonic()
-    drawn = drawing()
-    seconds = (time.monotonic() - begun) / len(wanted)
-    near, ranked = (right.float().mean().item() for right in judge(drawn, wanted))
-    return Figures(way, kind, len(wanted), near, ranked, seconds)
-
-
-def measure(
-    models: Models, pictures: list[data.Picture], way: Way, every: int = 1
-) -> list[Figures]:
-    """Return the figures of every kind of text prompts: all of them, or `every` so many."""
-    judge = Judge(models.clip, pictures)
-    return [
-        figures_of(judge, way.name, kind, wanted, partial(draw, models, way.jobs(texts)))
-        for kind, texts, wanted in asked(pictures, every)
-    ]
-
-
-def measure_images(
-    models: Models, pictures: list[data.Picture], guidance: float, every: int = 1
-) -> list[Figures]:
-    """Return the figures of the emoji themselves as image prompts, as they are and changed."""
-    judge = Judge(models.clip, pictures)
-    shown = [p for p in pictures if not p.recoloured][::every]
-    images, names = to_tensor(shown), [p.name for p in shown]
-    out = []
-    for kind, change in {"as it is": None, **CHANGES}.items():
-        rng = random.Random(SEED)
-        each = torch.split(images, 1)
-        given = images if change is None else torch.cat([change(one, rng) for one in each])
-        drawing = partial(draw_towards, models, given, guidance)
-        out.append(figures_of(judge, Way(guidance).name, f"pictures, {kind}", names, drawing))
-    return out
-
-
 def load() -> Models:
     """The model and its CLIP as they ship."""
     model = load_model("emoji_64", None, CPU)
@@ -212,20 +154,46 @@ def rows(figures: list[Figures]) -> str:
     )
 
 
-def everything(models: Models, pictures: list[data.Picture], every: int = 1) -> list[Figures]:
-    """Return the figures of the card: without help, as both scripts draw by default, and those of
-    image prompts, of which there are fewer, for time.
+def measure(models: Models, pictures: list[data.Picture], every: int = 1) -> list[Figures]:
+    """Return the figures of the card: of text prompts without help and as both scripts draw by
+    default, and of the emoji themselves as image prompts, as they are and changed.
+
+    Args:
+        every: measure every so many of each kind of prompts, and fewer images, for time.
     """
     own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
-    ways = (Way(), Way(own), Way(weight=CFG_SAMPLE.prompt_weight))
-    figures = [row for way in ways for row in measure(models, pictures, way, every)]
-    return figures + measure_images(models, pictures, own, every * FEWER_IMAGES)
+    by_clip = f"`clip_sample.py`, guidance {own:g}"
+    ways: dict[str, Callable[[Sequence[str]], list[Job]]] = {
+        "`clip_sample.py`, guidance 0": partial(jobs, guidance=0.0),
+        by_clip: partial(jobs, guidance=own),
+        f"`cfg_sample.py`, weight {CFG_SAMPLE.prompt_weight:g}": cfg_jobs,
+    }
+    judge = Judge(models.clip, pictures)
+    out = []
+
+    def add(way: str, kind: str, wanted: list[str], drawing: Callable[[], Tensor]) -> None:
+        begun = time.monotonic()
+        drawn = drawing()
+        spent = (time.monotonic() - begun) / len(wanted)
+        near, ranked = (right.float().mean().item() for right in judge(drawn, wanted))
+        out.append(Figures(way, kind, len(wanted), near, ranked, spent))
+
+    for way, jobs_of in ways.items():
+        for kind, texts, wanted in asked(pictures, every):
+            add(way, kind, wanted, partial(draw, models, jobs_of(texts)))
+    shown = [p for p in pictures if not p.recoloured][:: every * FEWER_IMAGES]
+    names, images = [p.name for p in shown], torch.split(to_tensor(shown), 1)
+    for kind, change in {"as it is": lambda image, _: image, **CHANGES}.items():
+        rng = random.Random(SEED)
+        given = torch.cat([change(image, rng) for image in images])
+        add(by_clip, f"pictures, {kind}", names, partial(draw_towards, models, given, own))
+    return out
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
-    print(rows(everything(load(), data.load(), p.parse_args().every)), end="")
+    print(rows(measure(load(), data.load(), p.parse_args().every)), end="")
 
 
 if __name__ == "__main__":

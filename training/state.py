@@ -1,7 +1,7 @@
 """A training run: its steps, and its state on disk, in a file that is whole or not there."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,16 @@ def schedule(step: int, warmup: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def groups(parameters: Iterable[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
+    """Return an optimizer's groups: matrices decay, gains and biases don't."""
+    every = list(parameters)
+    matrices, others = ([p for p in every if (p.ndim > 1) is wanted] for wanted in (True, False))
+    return [
+        {"params": matrices, "peak": lr, "weight_decay": decay},
+        {"params": others, "peak": lr, "weight_decay": 0.0},
+    ]
 
 
 def steps_of(

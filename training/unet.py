@@ -13,15 +13,14 @@ from tqdm import tqdm
 
 from CLIP.model import CLIP
 from diffusion import utils
-from diffusion.models.blocks import unit_scale
+from diffusion.models.blocks import ConvBlock, unit_scale
 from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model, Sketch
 
 from . import clip as small_clip
 from .clip import Recipe as ClipRecipe
 from .clip import embed_images, embed_texts, random_caption
 from .data import Picture
-from .start import init, learn_things
-from .state import descend, restore, save_run, steps_of
+from .state import descend, groups, restore, save_run, steps_of
 from .views import changed, random_views
 
 
@@ -178,23 +177,15 @@ def draw_condition(data: Embeddings, chosen: Tensor, recipe: Recipe) -> Tensor:
     return perturb(torch.where(is_image, image, text), recipe.noise).masked_fill(is_left_out, 0)
 
 
-def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
-    """The optimizer's groups, with the peak of each one's learning rate.
+def groups_of(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the optimizer's groups.
 
     The sketch starts at its best in closed form: at the U-Net's rate it would leave it in a few
     steps.
     """
-    sketch = list(model.sketch.parameters())
     rest = [p for name, p in model.named_parameters() if not name.startswith("sketch.")]
-    return [
-        {"params": sketch, "peak": recipe.lr * recipe.sketch_rate, "weight_decay": 0.0},
-        {
-            "params": [p for p in rest if p.ndim > 1],
-            "peak": recipe.lr,
-            "weight_decay": recipe.weight_decay,
-        },
-        {"params": [p for p in rest if p.ndim <= 1], "peak": recipe.lr, "weight_decay": 0.0},
-    ]
+    sketch = {"params": list(model.sketch.parameters()), "peak": recipe.lr * recipe.sketch_rate}
+    return [{**sketch, "weight_decay": 0.0}, *groups(rest, recipe.lr, recipe.weight_decay)]
 
 
 def loss_of(
@@ -217,6 +208,30 @@ def loss_of(
     r = spread[embed.eq(0).all(1).long()][:, None, None, None]
     weight = (alpha**2 * r**2 + sigma**2) / r**2
     return ((v.float() - (eps * alpha - x0 * sigma)) ** 2 * weight).mean()
+
+
+def init(model: Emoji64Model) -> None:
+    """He initialisation; the last convolution starts at zero, and so the model at its sketch."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if name.endswith((".layer", "out_proj")):
+            module.weight.data.mul_(0.2)
+    last = model.net[-1]
+    assert isinstance(last, ConvBlock)
+    for part in (last.main["4"], last.skip):
+        assert isinstance(part, nn.Conv2d)
+        nn.init.zeros_(part.weight)
+
+
+@torch.no_grad()
+def learn_things(model: Emoji64Model, clip_model: CLIP, pictures: list[Picture]) -> None:
+    """Writes down what there is to draw: between each picture's embedding and its name's."""
+    images = embed_images(clip_model, small_clip.to_tensor(pictures))
+    names = embed_texts(clip_model, [picture.name for picture in pictures])
+    model.known.embeds.copy_(F.normalize(images + names))
 
 
 def begin(data: Embeddings, targets: Tensor, start: Path | None, recipe: Recipe) -> Emoji64Model:
@@ -250,7 +265,7 @@ def train(
     model = Emoji64Model() if state.is_file() else begin(data, targets, start, recipe)
     learn_things(model, clip_model, pictures)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(groups_of(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
     first = restore(state, model, optimizer, average)
     run: Callable[..., Tensor] = torch.compile(model)
