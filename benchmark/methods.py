@@ -26,6 +26,7 @@ from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
 
 from . import STATE
+from .timing import table
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
@@ -68,15 +69,11 @@ def steps_within(method: str, budget: int) -> int:
 
 def pieces(chunks: int) -> Iterator[Piece]:
     """Everything to measure, what matters most first."""
-    ranges = [(i * CHUNK, (i + 1) * CHUNK) for i in range(chunks)]
-    for where in ranges:
-        yield from (
-            Piece(m, budget, *where) for budget in BUDGETS if budget <= MANY for m in METHODS
-        )
-        yield from (Piece("ddpm", budget, *where) for budget in BUDGETS if budget > MANY)
-    for budget in BUDGETS:
-        if budget > MANY:
-            yield from (Piece(m, budget, 0, FEW) for m in METHODS if m != "ddpm")
+    every = [(method, budget) for budget in BUDGETS for method in METHODS]
+    for first in range(0, chunks * CHUNK, CHUNK):
+        whole = (pair for pair in every if pair[1] <= MANY or pair[0] == "ddpm")
+        yield from (Piece(*pair, first, first + CHUNK) for pair in whole)
+    yield from (Piece(m, budget, 0, FEW) for m, budget in every if budget > MANY and m != "ddpm")
 
 
 def measure(guidance: float, chunks: int, path: Path) -> None:
@@ -115,9 +112,9 @@ def measure(guidance: float, chunks: int, path: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def report(path: Path) -> Iterator[str]:
-    """Yield the lines of a table of what a file has: a method a row, a budget a column, and in each
-    cell the distance and the two accuracies in %, means over the prompts.
+def report(path: Path) -> None:
+    """Print a table of what a file has: a method a row, a budget a column, and in each cell the
+    distance and the two accuracies in %, means over the prompts.
     """
     found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for line in path.read_text().splitlines():
@@ -125,16 +122,16 @@ def report(path: Path) -> Iterator[str]:
         rows = found.setdefault((piece["method"], piece["budget"]), [])
         rows += zip(piece["distance"], piece["nearest"], piece["ranked"])
     most = max(map(len, found.values()))
-    yield f"| {most} prompts | {' | '.join(map(str, BUDGETS))} |"
-    yield "|---" * (len(BUDGETS) + 1) + "|"
-    for method in METHODS:
-        cells = []
-        for budget in BUDGETS:
-            rows = found.get((method, budget), [])
-            distance, near, ranked = map(fmean, zip(*rows)) if rows else (0, 0, 0)
-            few = f" ({len(rows)})" if len(rows) < most else ""
-            cells.append(f"{distance:.3g} {100 * near:.0f}/{100 * ranked:.0f}{few}" if rows else "")
-        yield f"| `{method}` | {' | '.join(cells)} |"
+
+    def cell(method: str, budget: int) -> str:
+        if not (rows := found.get((method, budget))):
+            return ""
+        distance, near, ranked = map(fmean, zip(*rows))
+        few = f" ({len(rows)})" if len(rows) < most else ""
+        return f"{distance:.3g} {100 * near:.0f}/{100 * ranked:.0f}{few}"
+
+    lines = [[f"`{method}`", *(cell(method, budget) for budget in BUDGETS)] for method in METHODS]
+    table(f"{most} prompts", ["evaluations", *map(str, BUDGETS)], lines)
 
 
 def main() -> None:
@@ -144,7 +141,7 @@ def main() -> None:
     args = p.parse_args()
     path = STATE / f"methods_{args.guidance:g}.jsonl"
     measure(args.guidance, args.chunks, path)
-    print("\n".join(report(path)))
+    report(path)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
 
@@ -114,17 +114,6 @@ def memory(files: Files, args: Namespace) -> None:
     table(title, ["", *found], rows)
 
 
-@contextmanager
-def busy() -> Iterator[None]:
-    """Keep one core busy with another program."""
-    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        loop.kill()
-        loop.wait()
-
-
 def company(files: Files, args: Namespace) -> None:
     """Measure whole runs alone, two at once, and beside a program that is always busy."""
     options = ["-n", "8", "--steps", "20"]
@@ -133,8 +122,11 @@ def company(files: Files, args: Namespace) -> None:
     command = [SCRIPT, "a fox", "--device", "cpu", *files.options, *options]
 
     def beside(waiting: str) -> Taken:
-        with busy():
-            return run(command, spins=waiting)
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+            try:
+                return run(command, spins=waiting)
+            finally:
+                loop.kill()
 
     alone, rows = [], []
     for name, waiting in WAITING[: 1 if args.short else None]:

@@ -1,6 +1,5 @@
 """Writes the card of emoji_64: figures, pictures, recipe, licence. `python -m training.card`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,17 +77,13 @@ def file_rows() -> str:
     return out
 
 
-def write(every: int = 1) -> None:
-    """Draws the card's pictures, measures its figures and writes it, into checkpoints/.
-
-    Args:
-        every: the figures are those of every so many names.
-    """
+def write() -> None:
+    """Draws the card's pictures, measures its figures and writes it, into checkpoints/."""
     models = evaluate.load()
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
     draw()
-    figures = evaluate.measure(models, pictures, every)
+    figures = evaluate.measure(models, pictures)
     recognised = {row.prompts: row.nearest for row in figures}
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
@@ -123,6 +118,4 @@ def write(every: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
-    write(p.parse_args().every)
+    write()

@@ -128,12 +128,6 @@ def accuracies(model: CLIP, pictures: list[Picture], unseen: dict[str, str]) -> 
     return {name: found.float().mean().item() for name, found in hits.items()}
 
 
-def loss_of(model: CLIP, images: Tensor, text: Tensor) -> Tensor:
-    logits, _ = model(images, text)
-    own = torch.arange(len(images))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
 def train(
     pictures: list[Picture],
     unseen: dict[str, str],
@@ -141,11 +135,7 @@ def train(
     recipe: Recipe,
     start: CLIP | None = None,
 ) -> CLIP:
-    """Trains to the end of the recipe, going on where `state` stopped.
-
-    Args:
-        start: a model to train on, if not a fresh one.
-    """
+    """Train a model, by default a fresh one, to the end of the recipe, on from `state`."""
     torch.manual_seed(recipe.seed)
     model = start or fresh_model()
     images = to_tensor(pictures)
@@ -163,7 +153,9 @@ def train(
         shown = changed(images[chosen], may[chosen], rng)
         views = normalize(random_views(shown, recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, views, text)
+            logits, _ = model(views, text)
+            own = torch.arange(len(logits))
+            loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         descend(loss, optimizer, model)
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))

@@ -79,20 +79,18 @@ def draw(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def main_hue(hsv: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The mean hue of the coloured pixels in degrees, and the share of the colour near it."""
+def main_hue(hsv: npt.NDArray[np.float64]) -> float:
+    """The mean hue of the coloured pixels in degrees."""
     angle = hsv[..., 0] / 255 * 2 * np.pi
     weight = (hsv[..., 1] / 255) * (hsv[..., 2] / 255)
     weight = np.where(hsv[..., 1] > 50, weight, 0)
-    mean = np.angle((weight * np.exp(1j * angle)).sum())
-    near = np.abs(np.angle(np.exp(1j * (angle - mean)))) < np.radians(40)
-    return float(np.degrees(mean) % 360), float((weight * near).sum() / max(weight.sum(), 1e-6))
+    return float(np.degrees(np.angle((weight * np.exp(1j * angle)).sum())) % 360)
 
 
 def recolour(image: Image.Image, colour: Colour) -> Image.Image:
     """Turns the hues near the picture's main one so that this one becomes the colour's."""
     hsv = np.asarray(image.convert("HSV")).astype(float)
-    mean, _ = main_hue(hsv)
+    mean = main_hue(hsv)
     hue, saturation, value = np.moveaxis(hsv, 2, 0)
     off = (hue / 255 * 360 - mean + 180) % 360 - 180
     # What has no colour of its own stays as it is: outlines, highlights, the ground.
@@ -161,7 +159,7 @@ def load() -> list[Picture]:
         captions += [c for c in entry["captions"] if c != name and c not in unseen]
         if name in RECOLOURED:
             thing = RECOLOURED[name]
-            own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float))[0])
+            own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float)))
             captions += [c for c in colour_captions(own, thing) if c not in captions]
             for name_of, colour in COLOURS.items():
                 words = colour_captions(name_of, thing)

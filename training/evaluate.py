@@ -18,8 +18,9 @@ from diffusion import utils
 from v_diffusion.images.inputs import Input, Inputs
 from v_diffusion.job.job import Job
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
+from v_diffusion.studio.models import Models
 from v_diffusion.studio.sample import sample
+from v_diffusion.studio.studio import Studio
 from v_diffusion.studio.targets import make_targets
 from v_diffusion.weights import store
 
@@ -52,11 +53,7 @@ def jobs(
     steps: int = STEPS,
     **options: Any,
 ) -> list[Job]:
-    """A job for each text, all from one seed unless told otherwise.
-
-    Args:
-        options: the sampler; DDIM by default.
-    """
+    """Return a job for each text; unless told otherwise, by DDIM and all from one seed."""
     how: dict[str, Any] = {"model": "emoji_64", "clip_guidance_scale": guidance, "steps": steps}
     how |= options or {"eta": ETA}
     return [
@@ -137,10 +134,8 @@ def asked(pictures: list[data.Picture], every: int) -> Iterator[tuple[str, list[
 
 
 def load() -> Models:
-    """The model and its CLIP as they ship."""
-    model = load_model("emoji_64", None, CPU)
-    clip_model = load_clip(store.obtain(str(model.clip_model)), CPU)
-    return for_drawing(Models(model, clip_model), CPU, checkpointing=False)
+    """Return the model and its CLIP as they ship."""
+    return Studio("cpu").load(Job(["fox"], model="emoji_64"))
 
 
 def rows(figures: list[Figures]) -> str:

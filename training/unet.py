@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from CLIP.model import CLIP
 from diffusion import utils
-from diffusion.models.blocks import ConvBlock, unit_scale
+from diffusion.models.blocks import unit_scale
 from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model, Sketch
 
 from . import clip as small_clip
@@ -219,10 +219,8 @@ def init(model: Emoji64Model) -> None:
                 nn.init.zeros_(module.bias)
         if name.endswith((".layer", "out_proj")):
             module.weight.data.mul_(0.2)
-    last = model.net[-1]
-    assert isinstance(last, ConvBlock)
+    last: Any = model.net[-1]
     for part in (last.main["4"], last.skip):
-        assert isinstance(part, nn.Conv2d)
         nn.init.zeros_(part.weight)
 
 
@@ -254,10 +252,8 @@ def train(
     recipe: Recipe,
     start: Path | None = None,
 ) -> Emoji64Model:
-    """Trains to the end of the recipe, going on from `state`; returns the averaged weights.
-
-    Args:
-        start: a file of weights to start from, if not from nothing.
+    """Train to the end of the recipe, on from `state` or else from the weights in `start`, and
+    return the averaged weights.
     """
     torch.manual_seed(recipe.seed)
     data = embeddings(clip_model, pictures, recipe)
