@@ -7,12 +7,9 @@ does nothing else.
 
 import argparse
 import sys
-from pathlib import Path
 
 from v_diffusion.shell.console import Parser, open_streams, require
 from v_diffusion.shell.program import exit_status
-
-from . import STATE
 
 PROGRAM = "python -m benchmark"
 USUAL = ("start", "step", "batches", "memory", "company")
@@ -35,7 +32,6 @@ def main() -> int:
     p.add_argument("--rounds", type=int, default=3, help="of everything, in turn (default: 3)")
     p.add_argument("--short", action="store_true", help="one round, on emoji_64: does it run?")
     p.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of a step's picture")
-    p.add_argument("--state", type=Path, default=STATE, help="where the stand-in weights lie")
     args = p.parse_args()
     if unknown := [part for part in args.parts if part not in names]:
         p.error(f"no part {unknown[0]!r}, only {', '.join(names)}")
@@ -48,7 +44,7 @@ def main() -> int:
     if args.short:
         args.rounds = 1
     else:
-        models.append(weights.cc12m_1(args.state))
+        models.append(weights.cc12m_1())
     for part in args.parts or USUAL:
         for files in models:
             parts.PARTS[part](files, args)

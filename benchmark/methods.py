@@ -5,18 +5,18 @@ What is measured of each picture: its distance (root mean square of the differen
 -1 to 1) to the converged solution of the ODE from that noise, and the two accuracies of the model's
 card: the nearest training picture is the one asked for; CLIP ranks its name first among all names.
 
-It takes hours. Every finished piece is a line in a file, and the next run goes on from there:
-`python -m benchmark.methods --guidance 0 --chunks 5`.
+It takes hours. Every finished piece is a line in a file, and the next run goes on from there, and
+prints a table in the end: `python -m benchmark.methods --guidance 0 --chunks 5`.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffusion.methods import EVALUATIONS, METHODS
@@ -24,6 +24,9 @@ from training import data, evaluate
 from training.clip import embed_texts
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
+
+from . import STATE
+from .timing import table
 
 BUDGETS = (5, 10, 15, 20, 30, 50, 100, 250, 1000)
 CHUNK = 12  # prompts at a time
@@ -33,7 +36,6 @@ MANY, FEW = 50, 2
 # The converged solution. Its number of steps is nobody else's, so that guidance, which looks at
 # random cutouts, sees others here at every time.
 REFERENCE, REFERENCE_STEPS = "dpmpp_3m", 400
-STATE = Path(__file__).parent / "state"
 
 
 class Prompt(NamedTuple):
@@ -65,23 +67,18 @@ def steps_within(method: str, budget: int) -> int:
     return max((n for n in range(1, budget + 1) if EVALUATIONS[method](n) <= budget), default=1)
 
 
-def pieces(chunks: int, few: int) -> Iterator[Piece]:
+def pieces(chunks: int) -> Iterator[Piece]:
     """Everything to measure, what matters most first."""
-    ranges = [(i * CHUNK, (i + 1) * CHUNK) for i in range(chunks)]
-    for where in ranges:
-        yield from (
-            Piece(m, budget, *where) for budget in BUDGETS if budget <= MANY for m in METHODS
-        )
-        yield from (Piece("ddpm", budget, *where) for budget in BUDGETS if budget > MANY)
-    for budget in BUDGETS:
-        if budget > MANY:
-            yield from (Piece(m, budget, 0, few) for m in METHODS if m != "ddpm")
+    every = [(method, budget) for budget in BUDGETS for method in METHODS]
+    for first in range(0, chunks * CHUNK, CHUNK):
+        whole = (pair for pair in every if pair[1] <= MANY or pair[0] == "ddpm")
+        yield from (Piece(*pair, first, first + CHUNK) for pair in whole)
+    yield from (Piece(m, budget, 0, FEW) for m, budget in every if budget > MANY and m != "ddpm")
 
 
-def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
-    """Measures what isn't measured yet, a line of JSON in `state` for each piece."""
-    state.mkdir(parents=True, exist_ok=True)
-    path = state / f"methods_{guidance:g}.jsonl"
+def measure(guidance: float, chunks: int, path: Path) -> None:
+    """Measure what isn't measured yet: a line of JSON in a file for each piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     done = {Piece(*(json.loads(line)[name] for name in Piece._fields)) for line in lines}
     models = evaluate.load()
@@ -92,23 +89,17 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
         jobs = evaluate.jobs(texts, guidance, seeds, steps, method=method)
         return sample(jobs, models, Targets(embed_texts(models.clip, texts)), evaluate.CPU)
 
-    def converged(first: int, last: int) -> Tensor:
-        """Of a whole chunk, kept in a file."""
-        chunk = first // CHUNK
-        kept = state / f"converged_{guidance:g}_{chunk}.pt"
-        if not kept.exists():
-            asked = everything[chunk * CHUNK : (chunk + 1) * CHUNK]
-            torch.save(draw(asked, REFERENCE, REFERENCE_STEPS), kept)
-        pictures: Tensor = torch.load(kept, weights_only=True)
-        return pictures[first % CHUNK :][: last - first]
+    @cache
+    def converged(first: int) -> Tensor:
+        return draw(everything[first : first + CHUNK], REFERENCE, REFERENCE_STEPS)
 
-    for piece in pieces(chunks, few):
+    for piece in pieces(chunks):
         if piece in done:
             continue
         asked = everything[piece.first : piece.last]
         steps = steps_within(piece.method, piece.budget)
         drawn = draw(asked, piece.method, steps)
-        off = drawn - converged(piece.first, piece.last)
+        off = drawn - converged(piece.first)[: len(asked)]
         near, ranked = judge((drawn.clamp(-1, 1) + 1) / 2, [prompt.wanted for prompt in asked])
         line = {
             **piece._asdict(),
@@ -121,9 +112,9 @@ def measure(guidance: float, chunks: int, few: int, state: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def report(path: Path) -> Iterator[str]:
-    """Yield the lines of a table of what a file has: a method a row, a budget a column, and in each
-    cell the distance and the two accuracies in %, means over the prompts.
+def report(path: Path) -> None:
+    """Print a table of what a file has: a method a row, a budget a column, and in each cell the
+    distance and the two accuracies in %, means over the prompts.
     """
     found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for line in path.read_text().splitlines():
@@ -131,37 +122,26 @@ def report(path: Path) -> Iterator[str]:
         rows = found.setdefault((piece["method"], piece["budget"]), [])
         rows += zip(piece["distance"], piece["nearest"], piece["ranked"])
     most = max(map(len, found.values()))
-    yield f"| {most} prompts | {' | '.join(map(str, BUDGETS))} |"
-    yield "|---" * (len(BUDGETS) + 1) + "|"
-    for method in METHODS:
-        cells = []
-        for budget in BUDGETS:
-            rows = found.get((method, budget), [])
-            distance, near, ranked = map(fmean, zip(*rows)) if rows else (0, 0, 0)
-            few = f" ({len(rows)})" if len(rows) < most else ""
-            cells.append(f"{distance:.3g} {100 * near:.0f}/{100 * ranked:.0f}{few}" if rows else "")
-        yield f"| `{method}` | {' | '.join(cells)} |"
+
+    def cell(method: str, budget: int) -> str:
+        if not (rows := found.get((method, budget))):
+            return ""
+        distance, near, ranked = map(fmean, zip(*rows))
+        few = f" ({len(rows)})" if len(rows) < most else ""
+        return f"{distance:.3g} {100 * near:.0f}/{100 * ranked:.0f}{few}"
+
+    lines = [[f"`{method}`", *(cell(method, budget) for budget in BUDGETS)] for method in METHODS]
+    table(f"{most} prompts", ["evaluations", *map(str, BUDGETS)], lines)
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--guidance", type=float, default=0.0, help="the scale (default: 0)")
     p.add_argument("--chunks", type=int, default=1, help=f"times {CHUNK} prompts (default: 1)")
-    p.add_argument(
-        "--few",
-        type=int,
-        choices=range(1, CHUNK + 1),
-        default=FEW,
-        metavar="N",
-        help=f"prompts for the ODE's solvers beyond {MANY} evaluations (default: {FEW})",
-    )
-    p.add_argument("--state", type=Path, default=STATE, metavar="FOLDER")
-    p.add_argument("--report", type=Path, metavar="FILE", help="print the table of a file, no more")
     args = p.parse_args()
-    if args.report:
-        print("\n".join(report(args.report)))
-        return
-    measure(args.guidance, args.chunks, args.few, args.state)
+    path = STATE / f"methods_{args.guidance:g}.jsonl"
+    measure(args.guidance, args.chunks, path)
+    report(path)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
 
@@ -23,7 +23,7 @@ GUIDED = {"a step": False, "a guided step": True}
 SIZES = {"emoji_64": (1, 2, 4, 8, 16, 31, 32, 64), "cc12m_1": (1, 2, 4)}
 STEPS = 10  # that images per hour are told for
 # How threads wait: as the program says, and as GCC's OpenMP runtime does by itself.
-BRIEFLY, AS_USUAL = str(ROUNDS), "300000"
+WAITING = (("briefly", str(ROUNDS)), ("as usual", "300000"))
 ALONE, TWO, BUSY = "alone", "two at once", "beside a busy loop"
 
 
@@ -114,17 +114,6 @@ def memory(files: Files, args: Namespace) -> None:
     table(title, ["", *found], rows)
 
 
-@contextmanager
-def busy() -> Iterator[None]:
-    """Keep one core busy with another program."""
-    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        loop.kill()
-        loop.wait()
-
-
 def company(files: Files, args: Namespace) -> None:
     """Measure whole runs alone, two at once, and beside a program that is always busy."""
     options = ["-n", "8", "--steps", "20"]
@@ -133,19 +122,22 @@ def company(files: Files, args: Namespace) -> None:
     command = [SCRIPT, "a fox", "--device", "cpu", *files.options, *options]
 
     def beside(waiting: str) -> Taken:
-        with busy():
-            return run(command, spins=waiting)
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+            try:
+                return run(command, spins=waiting)
+            finally:
+                loop.kill()
 
-    alone, rows = {}, []
-    for name, waiting in (("briefly", BRIEFLY), ("as usual", AS_USUAL)):
+    alone, rows = [], []
+    for name, waiting in WAITING[: 1 if args.short else None]:
         tasks = {n: partial(run, command, m, spins=waiting) for n, m in ((ALONE, 1), (TWO, 2))}
         found = in_turn({**tasks, BUSY: partial(beside, waiting)}, args.rounds)
-        alone[name] = found[ALONE]
+        alone.append(found[ALONE])
         times = (f"{spread([one.seconds for one in each])} s" for each in found.values())
         rows.append([name, *times, *(ratio(found[x], found[ALONE]) for x in (TWO, BUSY))])
     head = ["threads wait", ALONE, TWO, BUSY, f"{TWO} / {ALONE}", f"busy / {ALONE}"]
     table(f"Runs of {files.name} in company", head, rows)
-    print_line(f"Alone, briefly / as usual: {ratio(alone['briefly'], alone['as usual'])}\n")
+    print_line(f"Alone, briefly / as usual: {ratio(alone[0], alone[-1])}\n")
 
 
 PARTS: dict[str, Callable[[Files, Namespace], None]] = {

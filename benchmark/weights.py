@@ -3,15 +3,13 @@
 import json
 import runpy
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from v_diffusion.shell.writing import drafted
+from training import state
 from v_diffusion.weights import store
 
-from . import ROOT, Files
+from . import ROOT, STATE, Files
 
 DATA = ROOT / "tests" / "data"
 
@@ -28,14 +26,12 @@ def standin(name: str) -> dict[str, Tensor]:
     return {k: v.half().float() for k, v in found.items()} if "clip" in name else found
 
 
-def cc12m_1(folder: Path) -> Files:
+def cc12m_1() -> Files:
     """Return CC12M_1 and CLIP ViT-B/16, 3 GB, made where they aren't there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.pth" for name in ("cc12m_1", "clip_vit_b_16")]
+    paths = [STATE / f"{name}.pth" for name in ("cc12m_1", "clip_vit_b_16")]
     for path in paths:
         if not path.exists():
-            with drafted(path) as draft:
-                torch.save(standin(path.stem), draft)
+            state.save(standin(path.stem), path)
     return Files("cc12m_1", *paths)
 
 

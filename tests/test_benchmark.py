@@ -89,7 +89,7 @@ def test_steps_within_a_budget(method):
     assert EVALUATIONS[method](steps) <= 20 < EVALUATIONS[method](steps + 1)
 
 
-def test_what_was_measured_is_a_table(tmp_path):
+def test_what_was_measured_is_a_table(tmp_path, capsys):
     pieces = [
         {"method": "ddim", "budget": 10, "distance": [0.1, 0.3], "nearest": [True, False],
          "ranked": [True, True]},
@@ -97,8 +97,10 @@ def test_what_was_measured_is_a_table(tmp_path):
     ]  # fmt: skip
     path = tmp_path / "methods_0.jsonl"
     path.write_text("\n".join(map(json.dumps, pieces)))
-    head, _, ddpm, ddim, prk, *_ = report(path)
-    assert head == "| 2 prompts | 5 | 10 | 15 | 20 | 30 | 50 | 100 | 250 | 1000 |"
+    report(path)
+    title, _, head, _, ddpm, ddim, prk, *_ = capsys.readouterr().out.splitlines()
+    assert title == "## 2 prompts"
+    assert head == "| evaluations | 5 | 10 | 15 | 20 | 30 | 50 | 100 | 250 | 1000 |"
     assert ddim == "| `ddim` |  | 0.2 50/100 |" + "  |" * 7
     assert prk == "| `prk` | 2 0/0 (1) |" + "  |" * 8
 

@@ -170,10 +170,8 @@ def test_a_changed_picture_is_still_known(models, pictures, change, least):
     shown = [p for p in pictures if p.name in ASKED and not p.recoloured]
     images = clip.to_tensor(shown)
     rng = random.Random(0)
-    given = [views.CHANGES[change](image, rng)[0] for image in torch.split(images, 1)]
-    targets = torch.cat([evaluate.target_of(models.clip, image) for image in given])
-    jobs = evaluate.jobs(["picture"] * len(shown), 0.0, steps=10)
-    drawn = (sample(jobs, models, Targets(targets), CPU).clamp(-1, 1) + 1) / 2
+    given = torch.cat([views.CHANGES[change](image, rng) for image in torch.split(images, 1)])
+    drawn = evaluate.draw_towards(models, given, 0.0, steps=10)
     names = [p.name for p in pictures]
     near = [names[i] for i in evaluate.nearest(drawn, clip.to_tensor(pictures))]
     assert sum(a == p.name for a, p in zip(near, shown)) >= least

@@ -11,7 +11,7 @@ from CLIP.model import CLIP
 from v_diffusion.shell.console import note, open_streams
 from v_diffusion.weights import store
 
-from . import card, clip, data, tune, unet, words
+from . import card, clip, data, unet, words
 from .state import save
 
 STATE = Path(__file__).with_name("state")
@@ -29,23 +29,16 @@ def publish(tensors: dict[str, torch.Tensor], name: str) -> None:
 
 
 def trained_clip(pictures: list[data.Picture], folder: Path, on: bool) -> CLIP:
-    """CLIP through both stages, or as `folder` has it.
-
-    Args:
-        on: start from what ships.
-    """
-    unseen = data.paraphrases()
-    done = folder / ("clip-on-done.pt" if on else "clip-done.pt")
-    model = clip.fresh_model()
+    """Return CLIP after both stages, `on` from what ships, or as `folder` has it."""
+    unseen, name = data.paraphrases(), "clip-on" if on else "clip"
+    model, done = clip.fresh_model(), folder / f"{name}-done.pt"
     if done.is_file():
         model.load_state_dict(torch.load(done, weights_only=True))
     else:
-        state, recipe, start = folder / "clip.pt", clip.Recipe(), None
-        if on:
-            state, recipe = folder / "clip-on.pt", clip.ON
-            start, _ = load("emoji_64_clip", device="cpu")
-        model = clip.train(pictures, unseen, state, recipe, start)
-        tune.tune_text(model, pictures, unseen, tune.Recipe())
+        start = load("emoji_64_clip", device="cpu")[0] if on else None
+        recipe = clip.ON if on else clip.Recipe()
+        model = clip.train(pictures, unseen, folder / f"{name}.pt", recipe, start)
+        clip.tune_text(model, pictures, unseen, clip.TEXT)
         save(model.state_dict(), done)
     for p in model.parameters():  # the U-Net learns from what the file will hold
         p.data = p.data.half().float()
@@ -80,13 +73,8 @@ def main() -> None:
     recipe = unet.Recipe(steps=args.steps, lr=args.lr, left_out=args.left_out)
     clip_model = trained_clip(pictures, args.state, args.on)
     start = store.obtain("emoji_64") if args.on else None
-    model = unet.train(
-        pictures,
-        clip_model,
-        args.state / ("on.pt" if args.on else "unet.pt"),
-        recipe,
-        start=start,
-    )
+    state = args.state / ("on.pt" if args.on else "unet.pt")
+    model = unet.train(pictures, clip_model, state, recipe, start)
     publish(clip_model.state_dict(), "emoji_64_clip")
     publish(model.state_dict(), "emoji_64")
     words.write(words.learned(pictures))

@@ -1,6 +1,5 @@
 """Writes the card of emoji_64: figures, pictures, recipe, licence. `python -m training.card`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +8,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from diffusion import utils
 from v_diffusion import Job, Studio
+from v_diffusion.images.contact_sheet import make_sheet
 from v_diffusion.weights import store
 
-from . import clip, data, evaluate, tune, unet
+from . import clip, data, evaluate, unet
 
 GRID = (
     "red apple, pizza, hamburger, strawberry, doughnut, birthday cake, watermelon, cup of coffee, "
@@ -26,52 +25,46 @@ NEW_SEEDS = 6
 SIZED = ("fox", "rocket")
 MODIFIED = ("green apple", "yellow apple:2", "red heart:2", "tomato:2")
 
-FEWER_IMAGES = 4  # of the emoji as image prompts, for time
-
 TEMPLATE = Path(__file__).with_name("card.template.md")
 
 
-def sheet(pictures: torch.Tensor, columns: int) -> Image.Image:
-    """Pictures [N, 3, 64, 64] in 0 to 1, in rows, at twice their size."""
-    side = data.SIZE
-    rows = -(-len(pictures) // columns)
-    out = Image.new("RGB", (columns * side, rows * side), "white")
-    for i, x in enumerate(pictures):
-        corner = (i % columns * side, i // columns * side)
-        out.paste(utils.to_pil_image(x * 2 - 1), corner)
-    return out.resize((out.width * 2, out.height * 2), Image.Resampling.LANCZOS)
+def save(picture: Image.Image, name: str) -> None:
+    """Write a picture of the card at twice its size."""
+    size = picture.width * 2, picture.height * 2
+    large = picture.resize(size, Image.Resampling.LANCZOS)
+    large.save(store.FOLDER / f"emoji_64_{name}.png", optimize=True)
 
 
 def strip(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
-    """Pictures of any sizes in a row, at twice their size."""
+    """Return pictures of any sizes in a row."""
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
     out = Image.new("RGB", (width, max(picture.height for picture in pictures)), "lightgrey")
     x = 0
     for picture in pictures:
         out.paste(picture, (x, 0))
         x += picture.width + gap
-    return out.resize((out.width * 2, out.height * 2), Image.Resampling.LANCZOS)
+    return out
 
 
-def draw_more() -> None:
-    """What the card shows of no words, other sizes and other words."""
+def draw() -> None:
+    """Draw all pictures of the card, by the defaults of `clip_sample.py` unless it says more."""
     studio = Studio("cpu")
-    model: dict[str, Any] = {"model": "emoji_64"}
-    nothing = [studio.draw(Job(seed=seed, **model)) for seed in range(8)]
-    strip(nothing).save(store.FOLDER / "emoji_64_nothing.png", optimize=True)
+
+    def one(words: Sequence[str] | str = (), **options: Any) -> Image.Image:
+        return studio.draw(Job(words, model="emoji_64", **options))
+
+    save(make_sheet([one(word) for word in GRID], 8), "grid")
+    new = [one(words, seed=seed) for words in NEW for seed in range(NEW_SEEDS)]
+    save(make_sheet(new, NEW_SEEDS), "new")
+    save(strip([one(seed=seed) for seed in range(8)]), "nothing")
     sizes = [(64, 64), (128, 64), (64, 128), (128, 128)]
-    rows = [[studio.draw(Job(word, size=size, **model)) for size in sizes] for word in SIZED]
-    strip([picture for row in rows for picture in row]).save(
-        store.FOLDER / "emoji_64_sizes.png", optimize=True
-    )
-    apple = studio.draw(Job("red apple", **model))
-    pictures = [apple]
+    save(strip([one(word, size=size) for word in SIZED for size in sizes]), "sizes")
+    apple = one("red apple")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "apple.png"
         apple.save(path)
-        how = {**model, "script": "cfg_modify_image", "init": str(path), "method": "ddim"}
-        pictures += [studio.draw(Job(words, steps=25, **how)) for words in MODIFIED]
-    strip(pictures).save(store.FOLDER / "emoji_64_modified.png", optimize=True)
+        how = {"script": "cfg_modify_image", "init": str(path), "method": "ddim", "steps": 25}
+        save(strip([apple, *(one(words, **how) for words in MODIFIED)]), "modified")
 
 
 def file_rows() -> str:
@@ -84,30 +77,13 @@ def file_rows() -> str:
     return out
 
 
-def write(every: int = 1) -> None:
-    """Draws the card's pictures, measures its figures and writes it, into checkpoints/.
-
-    Args:
-        every: the figures are those of every so many names.
-    """
+def write() -> None:
+    """Draws the card's pictures, measures its figures and writes it, into checkpoints/."""
     models = evaluate.load()
     pictures = data.load()
     sampling = store.cards()["emoji_64"].sampling
-    own = sampling["clip_guidance_scale"]
-    steps, eta = int(sampling["steps"]), sampling["eta"]
-
-    drawn = evaluate.draw(models, evaluate.jobs(GRID, own, steps=steps, eta=eta))
-    sheet(drawn, 8).save(store.FOLDER / "emoji_64_grid.png", optimize=True)
-    texts = [text for text in NEW for _ in range(NEW_SEEDS)]
-    seeds = [seed for _ in NEW for seed in range(NEW_SEEDS)]
-    drawn = evaluate.draw(models, evaluate.jobs(texts, own, seeds, steps, eta=eta))
-    sheet(drawn, NEW_SEEDS).save(store.FOLDER / "emoji_64_new.png", optimize=True)
-
-    draw_more()
-    figures = [
-        row for way in evaluate.ways() for row in evaluate.measure(models, pictures, way, every)
-    ]
-    figures += evaluate.measure_images(models, pictures, own, every * FEWER_IMAGES)
+    draw()
+    figures = evaluate.measure(models, pictures)
     recognised = {row.prompts: row.nearest for row in figures}
     emoji = [p for p in pictures if not p.recoloured]
     text = TEMPLATE.read_text(encoding="utf-8").format(
@@ -120,7 +96,7 @@ def write(every: int = 1) -> None:
         captions=sum(len(p.captions) for p in pictures),
         clip_steps=clip.Recipe.steps,
         clip_batch=clip.Recipe.batch,
-        text_steps=tune.Recipe.steps,
+        text_steps=clip.TEXT.steps,
         on_steps=clip.ON.steps,
         colours=", ".join(data.COLOURS),
         steps_trained=unet.Recipe.steps,
@@ -142,6 +118,4 @@ def write(every: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
-    write(p.parse_args().every)
+    write()

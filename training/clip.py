@@ -16,7 +16,7 @@ from CLIP.model import CLIP, LayerNorm
 from CLIP.prompts import tokens_of
 
 from .data import Picture
-from .state import restore, save_run
+from .state import descend, groups, restore, save_run, steps_of
 from .views import changed, random_views
 
 DIMENSIONS = {
@@ -31,19 +31,8 @@ DIMENSIONS = {
     "text_layers": 3,
 }
 normalize = make_normalize(torch.device("cpu"))
-PREFIXES = (
-    "",
-    "",
-    "",
-    "a ",
-    "the ",
-    "a picture of a ",
-    "an emoji of a ",
-    "a drawing of ",
-    "icon of a ",
-    "one ",
-    "my ",
-)
+# What a caption stands behind: often nothing.
+PREFIXES = ",,,a ,the ,a picture of a ,an emoji of a ,a drawing of ,icon of a ,one ,my ".split(",")
 
 
 @dataclass(frozen=True)
@@ -60,6 +49,8 @@ class Recipe:
 
 # On from the model that ships, with what has been added to its pictures and captions since.
 ON = Recipe(steps=700, lr=4e-4, warmup=50)
+# The second stage: the text tower alone, towards the pictures' embeddings.
+TEXT = Recipe(steps=1000, lr=5e-4, warmup=50, word_dropout=0.2, seed=1)
 
 
 def fresh_model() -> CLIP:
@@ -125,24 +116,16 @@ def accuracies(model: CLIP, pictures: list[Picture], unseen: dict[str, str]) -> 
     names = embed_texts(model, [p.name for p in pictures])
     index = {p.name: i for i, p in enumerate(pictures)}
     own = torch.arange(len(pictures))
-    out = {
-        "name to picture": ((names @ image.T).argmax(1) == own).float().mean().item(),
-        "picture to name": ((image @ names.T).argmax(1) == own).float().mean().item(),
-        "cosine": (names * image).sum(1).mean().item(),
+    text = embed_texts(model, list(unseen.values()))
+    target = torch.tensor([index[name] for name in unseen])
+    hits = {
+        "name to picture": (names @ image.T).argmax(1) == own,
+        "picture to name": (image @ names.T).argmax(1) == own,
+        "cosine": (names * image).sum(1),
+        "paraphrase to picture": (text @ image.T).argmax(1) == target,
+        "paraphrase to name": (text @ names.T).argmax(1) == target,
     }
-    if unseen:
-        text = embed_texts(model, list(unseen.values()))
-        target = torch.tensor([index[name] for name in unseen])
-        hits = (text @ image.T).argmax(1) == target
-        out["paraphrase to picture"] = hits.float().mean().item()
-        out["paraphrase to name"] = ((text @ names.T).argmax(1) == target).float().mean().item()
-    return out
-
-
-def loss_of(model: CLIP, images: Tensor, text: Tensor) -> Tensor:
-    logits, _ = model(images, text)
-    own = torch.arange(len(images))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return {name: found.float().mean().item() for name, found in hits.items()}
 
 
 def train(
@@ -152,44 +135,28 @@ def train(
     recipe: Recipe,
     start: CLIP | None = None,
 ) -> CLIP:
-    """Trains to the end of the recipe, going on where `state` stopped.
-
-    Args:
-        start: a model to train on, if not a fresh one.
-    """
+    """Train a model, by default a fresh one, to the end of the recipe, on from `state`."""
     torch.manual_seed(recipe.seed)
     model = start or fresh_model()
     images = to_tensor(pictures)
     may = torch.tensor([not p.recoloured for p in pictures])
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    parameters = groups(model.parameters(), recipe.lr, recipe.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), eps=1e-6, fused=True)
     seen = torch.zeros(DIMENSIONS["vocab_size"], dtype=torch.bool)
-    first = restore(state, model=model, optimizer=optimizer, tensors={"seen": seen})
+    first = restore(state, model, optimizer, {"seen": seen})
     model.train()
-    bar = tqdm(
-        range(first, recipe.steps), initial=first, total=recipe.steps, desc="CLIP", disable=None
-    )
-    for step in bar:
+    for step in steps_of(recipe, optimizer, "CLIP", first):
         rng = random.Random(recipe.seed * 1_000_003 + step)
-        torch.manual_seed(recipe.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * schedule(step, recipe.warmup, recipe.steps)
         chosen = rng.sample(range(len(pictures)), min(recipe.batch, len(pictures)))
         text = tokens([random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen])
         seen[torch.unique(text)] = True
         shown = changed(images[chosen], may[chosen], rng)
         views = normalize(random_views(shown, recipe.noise, rng))
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, views, text)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+            logits, _ = model(views, text)
+            own = torch.arange(len(logits))
+            loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        descend(loss, optimizer, model)
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
         if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
@@ -197,18 +164,47 @@ def train(
             figures = accuracies(model, pictures, unseen)
             model.train()
             tqdm.write(f"CLIP {step + 1} loss {loss.item():.3f} " + show(figures))
-            save_run(state, step + 1, model=model, optimizer=optimizer, tensors={"seen": seen})
-    with torch.no_grad():  # words that no caption has say nothing, rather than something at random
-        model.token_embedding.weight[~seen] = 0
+            save_run(state, step + 1, model, optimizer, {"seen": seen})
+    silence(model, seen)
     return model.eval().requires_grad_(False)
-
-
-def schedule(step: int, warmup: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to 0.02."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
 def show(figures: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def tune_text(model: CLIP, pictures: list[Picture], unseen: dict[str, str], recipe: Recipe) -> None:
+    """Teach the text tower more words, in place, without moving the pictures' embeddings.
+
+    A caption is told apart from all pictures at once, not only from those of its batch.
+    """
+    rng = random.Random(recipe.seed)
+    model.requires_grad_(False)
+    image = embed_images(model, to_tensor(pictures))
+    scale = model.logit_scale.exp()
+    towers = (model.transformer, model.token_embedding, model.ln_final)
+    parameters = [p for tower in towers for p in tower.parameters()]
+    parameters += [model.text_projection, model.positional_embedding]
+    for p in parameters:
+        p.requires_grad_(True)
+    group = {"params": parameters, "peak": recipe.lr, "weight_decay": recipe.weight_decay}
+    optimizer = torch.optim.AdamW([group], betas=(0.9, 0.98), fused=True)
+    for step in steps_of(recipe, optimizer, "CLIP's text tower"):
+        chosen = torch.tensor([rng.randrange(len(pictures)) for _ in range(recipe.batch)])
+        texts = [random_caption(pictures[i], recipe.word_dropout, rng) for i in chosen]
+        with torch.autocast("cpu", torch.bfloat16):
+            text = F.normalize(model.encode_text(tokens(texts)).float())
+        loss = F.cross_entropy(scale * text @ image.T, chosen)
+        descend(loss, optimizer)
+        if (step + 1) % 200 == 0:
+            figures = accuracies(model, pictures, unseen)
+            tqdm.write(f"text tower {step + 1} loss {loss.item():.3f} " + show(figures))
+    model.requires_grad_(False)
+    known = torch.unique(tokens([c for p in pictures for c in (*p.captions, *PREFIXES)]))
+    silence(model, torch.isin(torch.arange(DIMENSIONS["vocab_size"]), known))
+
+
+@torch.no_grad()
+def silence(model: CLIP, known: Tensor) -> None:
+    """Make words that are not known say nothing, rather than something at random."""
+    model.token_embedding.weight[~known] = 0

@@ -42,43 +42,16 @@ COLOURS = {
 
 # Things of one strong colour, and the name that takes a colour word before it.
 RECOLOURED = {
-    "red apple": "apple",
-    "car": "car",
-    "balloon": "balloon",
-    "rose": "rose",
-    "sunflower": "sunflower",
-    "butterfly": "butterfly",
-    "tropical fish": "fish",
-    "octopus": "octopus",
-    "crab": "crab",
-    "frog": "frog",
-    "chick": "chick",
-    "dinosaur": "dinosaur",
-    "strawberry": "strawberry",
-    "pear": "pear",
-    "banana": "banana",
-    "lemon": "lemon",
-    "tomato": "tomato",
-    "star": "star",
-    "fire": "fire",
-    "mushroom": "mushroom",
-    "umbrella": "umbrella",
-    "t-shirt": "t-shirt",
-    "dress": "dress",
-    "high heel": "high heel",
-    "baseball cap": "cap",
-    "backpack": "backpack",
-    "gift": "gift",
-    "diamond": "diamond",
-    "crown": "crown",
-    "key": "key",
-    "guitar": "guitar",
-    "house": "house",
-    "sailboat": "sailboat",
-    "devil face": "devil face",
-    "evergreen tree": "tree",
-    "maple leaf": "maple leaf",
+    name: name
+    for name in (
+        "car, balloon, rose, sunflower, butterfly, octopus, crab, frog, chick, dinosaur, "
+        "strawberry, pear, banana, lemon, tomato, star, fire, mushroom, umbrella, t-shirt, dress, "
+        "high heel, backpack, gift, diamond, crown, key, guitar, house, sailboat, devil face, "
+        "maple leaf"
+    ).split(", ")
 }
+RECOLOURED |= {"red apple": "apple", "tropical fish": "fish"}
+RECOLOURED |= {"baseball cap": "cap", "evergreen tree": "tree"}
 
 # Pairs that stay out of training, to see what a new colour gives.
 HELD_OUT = {"blue apple", "purple car", "green rose", "pink frog", "red banana", "blue butterfly"}
@@ -106,20 +79,18 @@ def draw(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def main_hue(hsv: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The mean hue of the coloured pixels in degrees, and the share of the colour near it."""
+def main_hue(hsv: npt.NDArray[np.float64]) -> float:
+    """The mean hue of the coloured pixels in degrees."""
     angle = hsv[..., 0] / 255 * 2 * np.pi
     weight = (hsv[..., 1] / 255) * (hsv[..., 2] / 255)
     weight = np.where(hsv[..., 1] > 50, weight, 0)
-    mean = np.angle((weight * np.exp(1j * angle)).sum())
-    near = np.abs(np.angle(np.exp(1j * (angle - mean)))) < np.radians(40)
-    return float(np.degrees(mean) % 360), float((weight * near).sum() / max(weight.sum(), 1e-6))
+    return float(np.degrees(np.angle((weight * np.exp(1j * angle)).sum())) % 360)
 
 
 def recolour(image: Image.Image, colour: Colour) -> Image.Image:
     """Turns the hues near the picture's main one so that this one becomes the colour's."""
     hsv = np.asarray(image.convert("HSV")).astype(float)
-    mean, _ = main_hue(hsv)
+    mean = main_hue(hsv)
     hue, saturation, value = np.moveaxis(hsv, 2, 0)
     off = (hue / 255 * 360 - mean + 180) % 360 - 180
     # What has no colour of its own stays as it is: outlines, highlights, the ground.
@@ -188,7 +159,7 @@ def load() -> list[Picture]:
         captions += [c for c in entry["captions"] if c != name and c not in unseen]
         if name in RECOLOURED:
             thing = RECOLOURED[name]
-            own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float))[0])
+            own = colour_of(main_hue(np.asarray(image.convert("HSV")).astype(float)))
             captions += [c for c in colour_captions(own, thing) if c not in captions]
             for name_of, colour in COLOURS.items():
                 words = colour_captions(name_of, thing)

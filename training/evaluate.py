@@ -3,8 +3,9 @@
 import argparse
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,15 +13,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from CLIP import prompts
-from CLIP.guidance import CUTOUTS, MakeCutouts
 from CLIP.model import CLIP
-from diffusion import noise, utils
+from diffusion import utils
+from v_diffusion.images.inputs import Input, Inputs
 from v_diffusion.job.job import Job
-from v_diffusion.job.prompt import Prompt
 from v_diffusion.job.script import CFG_SAMPLE
-from v_diffusion.studio.models import Models, for_drawing, load_clip, load_model
+from v_diffusion.studio.models import Models
 from v_diffusion.studio.sample import sample
-from v_diffusion.studio.targets import Targets
+from v_diffusion.studio.studio import Studio
+from v_diffusion.studio.targets import make_targets
 from v_diffusion.weights import store
 
 from . import data
@@ -29,32 +30,8 @@ from .views import CHANGES
 
 STEPS, ETA, SEED = 25, 0.0, 0
 BATCH = 31
+FEWER_IMAGES = 4
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way of drawing: guided by CLIP at a scale, or classifier-free with a weight.
-
-    Without CLIP's guidance, and with weight 1, the network's own idea is drawn.
-    """
-
-    guidance: float = 0.0
-    weight: float | None = None
-
-    @property
-    def name(self) -> str:
-        if self.weight is not None:
-            return f"`cfg_sample.py`, weight {self.weight:g}"
-        return f"`clip_sample.py`, guidance {self.guidance:g}"
-
-    def jobs(self, texts: Sequence[str]) -> list[Job]:
-        """A job for each text, by the defaults of the script."""
-        if self.weight is None:
-            return jobs(texts, self.guidance)
-        script = CFG_SAMPLE.name
-        prompts = [Prompt(text, self.weight) for text in texts]
-        return [Job([one], model="emoji_64", script=script, seed=SEED) for one in prompts]
 
 
 @dataclass(frozen=True)
@@ -76,42 +53,45 @@ def jobs(
     steps: int = STEPS,
     **options: Any,
 ) -> list[Job]:
-    """A job for each text, all from one seed unless told otherwise.
-
-    Args:
-        options: the sampler; DDIM by default.
-    """
-    options = options or {"eta": ETA}
+    """Return a job for each text; unless told otherwise, by DDIM and all from one seed."""
+    how: dict[str, Any] = {"model": "emoji_64", "clip_guidance_scale": guidance, "steps": steps}
+    how |= options or {"eta": ETA}
     return [
-        Job(
-            [text],
-            model="emoji_64",
-            clip_guidance_scale=guidance,
-            seed=seed,
-            steps=steps,
-            **options,
-        )
-        for text, seed in zip(texts, seeds or [SEED] * len(texts))
+        Job([text], seed=seed, **how) for text, seed in zip(texts, seeds or [SEED] * len(texts))
     ]
 
 
-def draw(models: Models, asked: Sequence[Job]) -> Tensor:
-    """The picture of each job as the script makes it, its one prompt a text.
+def cfg_jobs(texts: Sequence[str]) -> list[Job]:
+    """Return a job for each text, by the defaults of `cfg_sample.py`."""
+    how: dict[str, Any] = {"model": "emoji_64", "script": CFG_SAMPLE.name, "seed": SEED}
+    return [Job([text], **how) for text in texts]
+
+
+def draw(models: Models, asked: Sequence[Job], inputs: Sequence[Inputs] = ()) -> Tensor:
+    """Draw jobs as the scripts do.
+
+    Args:
+        inputs: the pictures that each is given, if any is.
 
     Returns:
         [N, 3, 64, 64] in 0 to 1.
     """
     out = []
+    encode_text = partial(prompts.encode_text, device=CPU)
     for i in tqdm(range(0, len(asked), BATCH), desc="drawing", disable=None):
         some = asked[i : i + BATCH]
-        target = embed_texts(models.clip, [job.prompts[0].text for job in some])
-        targets = Targets(target)
-        if some[0].script == CFG_SAMPLE.name:
-            weights = torch.tensor([job.prompts[0].weight for job in some])
-            both = torch.stack([torch.zeros_like(target), target])
-            targets = Targets(both, torch.stack([1 - weights, weights]))
+        given = inputs[i : i + BATCH] or [Inputs()] * len(some)
+        targets = make_targets(some, given, models, encode_text, CPU)
         out.append((sample(some, models, targets, CPU).clamp(-1, 1) + 1) / 2)
     return torch.cat(out)
+
+
+def draw_towards(models: Models, images: Tensor, guidance: float, steps: int = STEPS) -> Tensor:
+    """Draw with each image [N, 3, 64, 64] in 0 to 1 as a prompt. Returns as `draw`."""
+    how: dict[str, Any] = {"model": "emoji_64", "clip_guidance_scale": guidance}
+    job = Job(images=["picture"], seed=SEED, steps=steps, eta=ETA, **how)
+    pictures = [Input("picture", utils.to_pil_image(x * 2 - 1), "") for x in images]
+    return draw(models, [job] * len(images), [Inputs((picture,)) for picture in pictures])
 
 
 def nearest(pictures: Tensor, known: Tensor) -> Tensor:
@@ -153,63 +133,9 @@ def asked(pictures: list[data.Picture], every: int) -> Iterator[tuple[str, list[
     yield "things in another colour", coloured, coloured
 
 
-def measure(
-    models: Models,
-    pictures: list[data.Picture],
-    way: Way,
-    every: int = 1,
-) -> list[Figures]:
-    """The figures of every kind of text prompts: all of them, or `every` so many."""
-    judge = Judge(models.clip, pictures)
-    out = []
-    for kind, texts, wanted in asked(pictures, every):
-        begun = time.monotonic()
-        drawn = draw(models, way.jobs(texts))
-        seconds = (time.monotonic() - begun) / len(texts)
-        near, ranked = (right.float().mean().item() for right in judge(drawn, wanted))
-        out.append(Figures(way.name, kind, len(texts), near, ranked, seconds))
-    return out
-
-
-def target_of(clip_model: CLIP, image: Tensor) -> Tensor:
-    """The target of an image prompt [3, 64, 64] in 0 to 1, as `clip_sample.py` has it: [1, D]."""
-    cutouts = MakeCutouts(clip_model.visual.input_resolution, CUTOUTS)
-    (stream,) = noise.streams([SEED])
-    picture = utils.to_pil_image(image * 2 - 1)
-    encoded = prompts.encode_image(clip_model, picture, cutouts, data.SIZE, stream)
-    return prompts.combine([(encoded, 1.0)])
-
-
-def measure_images(
-    models: Models, pictures: list[data.Picture], guidance: float, every: int = 1
-) -> list[Figures]:
-    """The figures of the emoji themselves as image prompts, as they are and changed."""
-    judge = Judge(models.clip, pictures)
-    shown = [p for p in pictures if not p.recoloured][::every]
-    images, wanted = to_tensor(shown), [p.name for p in shown]
-    out = []
-    for kind, change in {"as it is": None, **CHANGES}.items():
-        rng = random.Random(SEED)
-        begun = time.monotonic()
-        each = torch.split(images, 1)
-        given = torch.cat([one if change is None else change(one, rng) for one in each])
-        targets = torch.cat([target_of(models.clip, image) for image in given])
-        drawn = []
-        for target in torch.split(targets, BATCH):
-            some = jobs(["picture"] * len(target), guidance)
-            drawn.append((sample(some, models, Targets(target), CPU).clamp(-1, 1) + 1) / 2)
-        seconds = (time.monotonic() - begun) / len(shown)
-        near, ranked = (right.float().mean().item() for right in judge(torch.cat(drawn), wanted))
-        what = f"pictures, {kind}"
-        out.append(Figures(Way(guidance).name, what, len(shown), near, ranked, seconds))
-    return out
-
-
 def load() -> Models:
-    """The model and its CLIP as they ship."""
-    model = load_model("emoji_64", None, CPU)
-    clip_model = load_clip(store.obtain(str(model.clip_model)), CPU)
-    return for_drawing(Models(model, clip_model), CPU, checkpointing=False)
+    """Return the model and its CLIP as they ship."""
+    return Studio("cpu").load(Job(["fox"], model="emoji_64"))
 
 
 def rows(figures: list[Figures]) -> str:
@@ -223,32 +149,46 @@ def rows(figures: list[Figures]) -> str:
     )
 
 
-def own_guidance() -> float:
-    """The scale that the card has."""
-    return store.cards()["emoji_64"].sampling["clip_guidance_scale"]
+def measure(models: Models, pictures: list[data.Picture], every: int = 1) -> list[Figures]:
+    """Return the figures of the card: of text prompts without help and as both scripts draw by
+    default, and of the emoji themselves as image prompts, as they are and changed.
 
+    Args:
+        every: measure every so many of each kind of prompts, and fewer images, for time.
+    """
+    own = store.cards()["emoji_64"].sampling["clip_guidance_scale"]
+    by_clip = f"`clip_sample.py`, guidance {own:g}"
+    ways: dict[str, Callable[[Sequence[str]], list[Job]]] = {
+        "`clip_sample.py`, guidance 0": partial(jobs, guidance=0.0),
+        by_clip: partial(jobs, guidance=own),
+        f"`cfg_sample.py`, weight {CFG_SAMPLE.prompt_weight:g}": cfg_jobs,
+    }
+    judge = Judge(models.clip, pictures)
+    out = []
 
-def ways() -> list[Way]:
-    """Those that the card has: without help, and as both scripts draw by default."""
-    return [Way(), Way(own_guidance()), Way(weight=CFG_SAMPLE.prompt_weight)]
+    def add(way: str, kind: str, wanted: list[str], drawing: Callable[[], Tensor]) -> None:
+        begun = time.monotonic()
+        drawn = drawing()
+        spent = (time.monotonic() - begun) / len(wanted)
+        near, ranked = (right.float().mean().item() for right in judge(drawn, wanted))
+        out.append(Figures(way, kind, len(wanted), near, ranked, spent))
+
+    for way, jobs_of in ways.items():
+        for kind, texts, wanted in asked(pictures, every):
+            add(way, kind, wanted, partial(draw, models, jobs_of(texts)))
+    shown = [p for p in pictures if not p.recoloured][:: every * FEWER_IMAGES]
+    names, images = [p.name for p in shown], torch.split(to_tensor(shown), 1)
+    for kind, change in {"as it is": lambda image, _: image, **CHANGES}.items():
+        rng = random.Random(SEED)
+        given = torch.cat([change(image, rng) for image in images])
+        add(by_clip, f"pictures, {kind}", names, partial(draw_towards, models, given, own))
+    return out
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--guidance", type=float, nargs="*", help="scales to measure at")
-    p.add_argument("--weights", type=float, nargs="*", help="classifier-free weights")
     p.add_argument("--every", type=int, default=1, help="measure on every so many names only")
-    args = p.parse_args()
-    models = load()
-    pictures = data.load()
-    figures = []
-    chosen = [Way(scale) for scale in args.guidance or ()]
-    chosen += [Way(weight=weight) for weight in args.weights or ()]
-    for way in chosen or ways():
-        figures += measure(models, pictures, way, args.every)
-    if not chosen:
-        figures += measure_images(models, pictures, own_guidance(), args.every)
-    print(rows(figures), end="")
+    print(rows(measure(load(), data.load(), p.parse_args().every)), end="")
 
 
 if __name__ == "__main__":

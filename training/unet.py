@@ -18,10 +18,9 @@ from diffusion.models.emoji_64 import EMBED_DIM, Emoji64Model, Sketch
 
 from . import clip as small_clip
 from .clip import Recipe as ClipRecipe
-from .clip import embed_images, embed_texts, random_caption, schedule
+from .clip import embed_images, embed_texts, random_caption
 from .data import Picture
-from .start import init, learn_things
-from .state import restore, save_run
+from .state import descend, groups, restore, save_run, steps_of
 from .views import changed, random_views
 
 
@@ -178,23 +177,15 @@ def draw_condition(data: Embeddings, chosen: Tensor, recipe: Recipe) -> Tensor:
     return perturb(torch.where(is_image, image, text), recipe.noise).masked_fill(is_left_out, 0)
 
 
-def groups(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
-    """The optimizer's groups, with the peak of each one's learning rate.
+def groups_of(model: Emoji64Model, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the optimizer's groups.
 
     The sketch starts at its best in closed form: at the U-Net's rate it would leave it in a few
     steps.
     """
-    sketch = list(model.sketch.parameters())
     rest = [p for name, p in model.named_parameters() if not name.startswith("sketch.")]
-    return [
-        {"params": sketch, "peak": recipe.lr * recipe.sketch_rate, "weight_decay": 0.0},
-        {
-            "params": [p for p in rest if p.ndim > 1],
-            "peak": recipe.lr,
-            "weight_decay": recipe.weight_decay,
-        },
-        {"params": [p for p in rest if p.ndim <= 1], "peak": recipe.lr, "weight_decay": 0.0},
-    ]
+    sketch = {"params": list(model.sketch.parameters()), "peak": recipe.lr * recipe.sketch_rate}
+    return [{**sketch, "weight_decay": 0.0}, *groups(rest, recipe.lr, recipe.weight_decay)]
 
 
 def loss_of(
@@ -219,6 +210,28 @@ def loss_of(
     return ((v.float() - (eps * alpha - x0 * sigma)) ** 2 * weight).mean()
 
 
+def init(model: Emoji64Model) -> None:
+    """He initialisation; the last convolution starts at zero, and so the model at its sketch."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if name.endswith((".layer", "out_proj")):
+            module.weight.data.mul_(0.2)
+    last: Any = model.net[-1]
+    for part in (last.main["4"], last.skip):
+        nn.init.zeros_(part.weight)
+
+
+@torch.no_grad()
+def learn_things(model: Emoji64Model, clip_model: CLIP, pictures: list[Picture]) -> None:
+    """Writes down what there is to draw: between each picture's embedding and its name's."""
+    images = embed_images(clip_model, small_clip.to_tensor(pictures))
+    names = embed_texts(clip_model, [picture.name for picture in pictures])
+    model.known.embeds.copy_(F.normalize(images + names))
+
+
 def begin(data: Embeddings, targets: Tensor, start: Path | None, recipe: Recipe) -> Emoji64Model:
     """The model before its first step: fresh, or from a file."""
     model = Emoji64Model()
@@ -237,13 +250,10 @@ def train(
     clip_model: CLIP,
     state: Path,
     recipe: Recipe,
-    compiled: bool = True,
     start: Path | None = None,
 ) -> Emoji64Model:
-    """Trains to the end of the recipe, going on from `state`; returns the averaged weights.
-
-    Args:
-        start: a file of weights to start from, if not from nothing.
+    """Train to the end of the recipe, on from `state` or else from the weights in `start`, and
+    return the averaged weights.
     """
     torch.manual_seed(recipe.seed)
     data = embeddings(clip_model, pictures, recipe)
@@ -251,30 +261,21 @@ def train(
     model = Emoji64Model() if state.is_file() else begin(data, targets, start, recipe)
     learn_things(model, clip_model, pictures)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(groups(model, recipe), betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(groups_of(model, recipe), betas=(0.9, 0.99), fused=True)
     average = {f"ema/{k}": v.detach().clone() for k, v in model.state_dict().items()}
-    first = restore(state, model=model, optimizer=optimizer, tensors=average)
-    run: Callable[..., Tensor] = torch.compile(model) if compiled else model
+    first = restore(state, model, optimizer, average)
+    run: Callable[..., Tensor] = torch.compile(model)
     originals = torch.tensor([not p.recoloured for p in pictures])
     chance = torch.where(originals, 1.0, 0.5)
     spread = targets.std(0, correction=0).square().mean().sqrt()  # around their mean
     mean_loss = None
-    bar = tqdm(
-        range(first, recipe.steps), initial=first, total=recipe.steps, desc="U-Net", disable=None
-    )
-    for step in bar:
-        torch.manual_seed(recipe.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(step, recipe.warmup, recipe.steps)
+    for step in steps_of(recipe, optimizer, "U-Net", first):
         chosen = chance.multinomial(recipe.batch, replacement=False)
         t = (torch.arange(recipe.batch) + torch.rand(recipe.batch)) / recipe.batch
         embed = draw_condition(data, chosen, recipe)
         spreads = torch.stack([model.sketch.spread, spread])
         loss = loss_of(run, model.sketch, targets[chosen], t, embed, spreads)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, model)
         decay = min(recipe.ema, (step + 1) / (step + 10))
         with torch.no_grad():
             for k, v in model.state_dict().items():
@@ -283,6 +284,6 @@ def train(
         if (step + 1) % 100 == 0:
             tqdm.write(f"U-Net {step + 1} loss {mean_loss:.4f}")
         if (step + 1) % 500 == 0 or step + 1 == recipe.steps:
-            save_run(state, step + 1, model=model, optimizer=optimizer, tensors=average)
+            save_run(state, step + 1, model, optimizer, average)
     model.load_state_dict({k.removeprefix("ema/"): v for k, v in average.items()})
     return model.eval().requires_grad_(False)

@@ -23,19 +23,21 @@ from .. import STATE
 from . import right, speed
 from .bench import Bench, Figures, Numbers
 
-
-def parts(bench: Bench) -> dict[str, Callable[[], Figures]]:
-    """Return everything in order, each a function that yields figures by name."""
-    found: dict[str, Callable[[], Figures]] = {
-        "card": partial(speed.card, bench),
-        "samplers": partial(right.samplers, bench),
-    }
-    for precision in ("fp16",) if bench.dry else ("fp16", "fp32"):
-        for name, part in right.BY_PRECISION.items():
-            found[f"{name}, {precision}"] = partial(part, bench, precision)
-    for one in (speed.steps, speed.images, speed.waits, speed.kernels, speed.starts):
-        found[one.__name__] = partial(one, bench)
-    return found if bench.dry else found | {"compiled": partial(speed.compiled, bench)}
+PARTS: dict[str, Callable[[Bench], Figures]] = {
+    "card": speed.card,
+    "samplers": right.samplers,
+    **{
+        f"{name}, {precision}": partial(part, precision=precision)
+        for precision in ("fp16", "fp32")
+        for name, part in right.BY_PRECISION.items()
+    },
+    "steps": speed.steps,
+    "images": speed.images,
+    "waits": speed.waits,
+    "kernels": speed.kernels,
+    "starts": speed.starts,
+    "compiled": speed.compiled,
+}
 
 
 def shown(value: Any) -> str:
@@ -62,13 +64,13 @@ def main(argv: list[str]) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     results: Numbers = {}
     failed, begun = False, time.monotonic()
-    for name, part in parts(bench).items():
-        if args.parts and not name.startswith(tuple(args.parts)):
+    for name, part in PARTS.items():
+        if not name.startswith(tuple(args.parts or [""])) or (args.dry and "fp32" in name):
             continue
         print(f"[{time.monotonic() - begun:.0f} s] {name}", flush=True)
         figures = results[name] = {}
         try:
-            for key, value in part():
+            for key, value in part(bench):
                 figures[key] = value
                 print(f"  {key}: {shown(value)}", flush=True)
         except Exception as error:  # the other parts are worth having

@@ -1,9 +1,7 @@
 """Pictures and numbers of a GPU beside golden ones, the CPU's, and its own of other batches."""
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +21,27 @@ from .bench import Bench, Figures, golden, grey_levels, of_tests, off_by
 UNCONDITIONAL = ("danbooru_128", "imagenet_128", "wikiart_128", "wikiart_256", "yfcc_1", "yfcc_2")
 
 
-@contextlib.contextmanager
-def new_folder() -> Iterator[Path]:
-    """Work in a temporary folder."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield Path(folder)
-        finally:
-            os.chdir(before)
-
-
 def whole_runs(bench: Bench, precision: str) -> Figures:
     """Draw every run of the original's scripts that the golden data has; in grey levels off."""
-    runs = of_tests("whole_runs")
+    runs, before = of_tests("whole_runs"), Path.cwd()
     studios: dict[str, Any] = {}
-    with new_folder() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for case in [] if bench.dry else sorted(runs.EARLIER + runs.LATER, key=runs.model_of):
             name = runs.model_of(case).replace("_cfg", "")
             if name not in studios:
                 models = bench.models(name, bench.dtype(precision))
                 studios = {name: runs.Lent(models, str(bench.device))}
-            off = runs.grey_levels_off(runs.order_of(case, folder), studios[name], case)
+            os.chdir(folder)
+            order = runs.order_of(case, Path(folder))
+            os.chdir(before)
+            off = runs.grey_levels_off(order, studios[name], case)
             yield " ".join([case["script"], *case["argv"]]), grey_levels(off)
 
 
 def forwards(bench: Bench, precision: str) -> Figures:
     """Compare every network's golden numbers, as a share of the output's root mean square."""
     dtype, device = bench.dtype(precision), bench.device
-    arrays = {**golden("golden"), **golden("later")}
+    arrays = golden()
     for name in () if bench.dry else ("cc12m_1", *UNCONDITIONAL):
         model = bench.models(name, dtype).model
         prefix, every = ("unet", 16) if name == "cc12m_1" else (f"unet/{name}", 8)
@@ -78,7 +67,7 @@ def forwards(bench: Bench, precision: str) -> Figures:
 def samplers(bench: Bench) -> Figures:
     """Draw with every sampler from the model in closed form; off by a share of golden numbers."""
     form, device = of_tests("closed_form"), bench.device
-    for key, expected in {**golden("golden"), **golden("later")}.items():
+    for key, expected in golden().items():
         name, *rest = key.split("/")
         if not (name in ("sample", "cond_sample") or name in sampling.METHODS and len(rest) == 2):
             continue
@@ -128,9 +117,9 @@ def asked_for(bench: Bench, precision: str) -> Figures:
     jobs = evaluate.jobs(asked, 50.0, steps=2 if bench.dry else 25)
     drawn = pictures(Studio(str(bench.device), precision=None if bench.dry else precision), jobs)
     seen = torch.from_numpy(drawn).permute(0, 3, 1, 2) / 255
-    nearest = [known[i].name for i in evaluate.nearest(seen, to_tensor(known))]
+    nearest = evaluate.nearest(seen, to_tensor(known))
     yield "asked", len(asked)
-    yield "nearest", sum(a == b for a, b in zip(asked, nearest))
+    yield "nearest", sum(known[i].name == name for i, name in zip(nearest, asked))
 
 
 def strongly_guided(bench: Bench, precision: str) -> Figures:

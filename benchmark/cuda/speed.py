@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from statistics import median
 from typing import Any
@@ -26,7 +26,7 @@ from v_diffusion.studio.models import Models, for_drawing
 from v_diffusion.studio.sample import sample
 from v_diffusion.studio.targets import Targets
 
-from .. import SCRIPT, STATE, plain, weights
+from .. import SCRIPT, plain, weights
 from ..timing import in_turn, run, seconds
 from ..worker import prepared
 from .bench import Bench, Figures
@@ -34,10 +34,6 @@ from .bench import Bench, Figures
 ORIGINAL, EAGER, HERE = "original's way", "without graphs", "here"
 COMPILED = "compiled"
 ROUNDS = 5
-
-
-def batches(bench: Bench) -> Sequence[int]:
-    return (1,) if bench.dry else (1, 4, 16)
 
 
 def card(bench: Bench) -> Figures:
@@ -64,7 +60,9 @@ def ways(bench: Bench, compiled: bool = False) -> dict[str, Models]:
     """Return the models of each way, with the same weights."""
     dtype = bench.dtype("fp16")
     clip = bench.clip(dtype)
-    found = {ORIGINAL: Models(bench.model("cc12m_1", dtype), clip)}
+    original: Any = bench.model("cc12m_1", dtype)
+    original.forward = as_the_original(original.forward)
+    found = {ORIGINAL: Models(original, clip)}
     ours = Models(bench.model("cc12m_1", dtype).to(memory_format=torch.channels_last), clip)
     for way in (HERE, COMPILED) if compiled else (HERE,) if bench.dry else (HERE, EAGER):
         # Copies share the weights, but not the functions that are put in place of their own.
@@ -75,70 +73,56 @@ def ways(bench: Bench, compiled: bool = False) -> dict[str, Models]:
     return found
 
 
-@contextmanager
-def as_it_does(way: str) -> Iterator[None]:
-    """Compute in NCHW, and normalise by PyTorch's own kernel, where that is the way."""
-    if way != ORIGINAL:
-        yield
-        return
+def as_the_original(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make a model compute in NCHW, and normalise by PyTorch's own kernel."""
 
     def group_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         weight, bias = (a.view(-1, x.shape[1], 1, 1) for a in (weight, bias))
         return torch.addcmul(bias, F.group_norm(x, 1), weight)
 
-    in_format = patch.object(blocks, "in_format", lambda x: x)
-    with in_format, patch.object(blocks, "group_norm", group_norm):
-        yield
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        in_format = patch.object(blocks, "in_format", lambda x: x)
+        with in_format, patch.object(blocks, "group_norm", group_norm):
+            return fn(*args, **kwargs)
+
+    return call
 
 
-def task_of(bench: Bench, way: str, models: Models, size: int, guided: bool, n: int) -> Any:
+def task_of(
+    bench: Bench, way: str, models: Models, size: int, guided: bool, n: int
+) -> Callable[[], Tensor]:
     """Return a function that takes n steps of a batch, and returns the pictures."""
     make = plain.make_cond_fn if way == ORIGINAL else guidance.make_cond_fn
     times = torch.linspace(0.9, 0.5, n, device=bench.device)
-    draw = prepared(models, range(size), times, make if guided else None)
-
-    def task() -> Tensor:
-        with as_it_does(way):
-            return draw()
-
-    return task
+    return prepared(models, range(size), times, make if guided else None)
 
 
 def compare(bench: Bench, found: dict[str, Models], size: int, guided: bool) -> Figures:
     """Measure the seconds of a step each way, and how far each picture is from ours."""
     n = 1 if bench.dry else 4 if guided else 10
-    name = f"{'guided step' if guided else 'step'}, batch {size}"
-    tasks: dict[str, Callable[[], Tensor]] = {}
-    peaks, drawn = {}, {}
-
-    def draw_first(way: str) -> None:
-        drawn[way] = tasks[way]().float()
-
+    tasks, peaks, drawn = {}, {}, {}
     for way, models in found.items():
-        tasks[way] = task_of(bench, way, models, size, guided, n)
+        task = task_of(bench, way, models, size, guided, n)
         if not bench.dry:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_reserved()
-        first = seconds(partial(draw_first, way))
+        drawn[way] = task().float()
         peaks[way] = (torch.cuda.max_memory_reserved() - before) / 1e9
-        if way == COMPILED:
-            yield f"{name}, {way}: the first {n} steps", first
-    times = in_turn(
-        {way: partial(seconds, task) for way, task in tasks.items()}, 1 if bench.dry else ROUNDS
-    )
-    for way, measured in times.items():
+        tasks[way] = partial(seconds, task)
+    for way, measured in (times := in_turn(tasks, 1 if bench.dry else ROUNDS)).items():
         figures = {"ms": median(measured) / n * 1e3, "least": min(measured) / n * 1e3}
         ratios = [a / b for a, b in zip(times[ORIGINAL], measured)]
         figures |= {"times as fast": median(ratios), "GB": peaks[way]}
         difference = (drawn[way] - drawn[HERE]).norm() / drawn[HERE].norm()
-        yield f"{name}, {way}", {**figures, "off": float(difference)}
+        name = f"{'guided step' if guided else 'step'}, batch {size}, {way}"
+        yield name, {**figures, "off": float(difference)}
 
 
 def steps(bench: Bench) -> Figures:
     """Measure steps of CC12M_1, and count what its forward computes."""
     found = ways(bench)
-    for size in batches(bench):
+    for size in (1,) if bench.dry else (1, 4, 16):
         for guided in (False, True):
             yield from compare(bench, found, size, guided)
     with torch.device("meta"):
@@ -151,6 +135,8 @@ def steps(bench: Bench) -> Figures:
 
 def compiled(bench: Bench) -> Figures:
     """Measure compiled steps, each beside the same in a graph."""
+    if bench.dry:
+        return
     found = ways(bench, compiled=True)
     for size, guided in ((1, False), (16, False), (1, True)):
         yield from compare(bench, found, size, guided)
@@ -173,10 +159,9 @@ def images(bench: Bench) -> Figures:
     """Measure images per hour of cc12m_1_cfg in 50 steps of PLMS."""
     found = ways(bench)
     how = {"script": "cfg_sample", "steps": 2 if bench.dry else 50}
-    for size in batches(bench):
+    for size in (1,) if bench.dry else (1, 4, 16):
         for way, models in found.items():
-            with as_it_does(way):
-                spent = warm_seconds(drawing(bench, models, size, **how))
+            spent = warm_seconds(drawing(bench, models, size, **how))
             yield f"an hour, batch {size}, {way}", 3600 * size / spent
 
 
@@ -235,5 +220,5 @@ def starts(bench: Bench) -> Figures:
     yield "a step of emoji_64", run([*emoji, "--steps", "1"]).seconds
     if not bench.dry:
         yield "a picture of emoji_64", run(emoji).seconds
-        large = [*script, *weights.cc12m_1(STATE).options, "--no-metadata"]
+        large = [*script, *weights.cc12m_1().options, "--no-metadata"]
         yield "a step of cc12m_1", run([*large, "--steps", "1"]).seconds
