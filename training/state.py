@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from v_diffusion.shell.writing import drafted
-
 
 def schedule(step: int, warmup: int, steps: int) -> float:
     """Return the share of the highest rate: linear warm-up, then half a cosine down to 0.02."""
@@ -59,8 +57,9 @@ def descend(
 def save(data: dict[str, Any], path: Path) -> None:
     """Write a file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with drafted(path) as draft:
-        torch.save(data, draft)
+    partial = path.with_suffix(".partial")  # the file's bytes have its stem in them
+    torch.save(data, partial)
+    partial.replace(path)
 
 
 def save_run(
