@@ -7,6 +7,7 @@ arXiv 2202.00512).
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,9 +21,10 @@ CondFn = Callable[..., Tensor]
 NoiseSampler = Callable[[Tensor], Tensor]
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager[object]:
     """Make a context that computes in fp16 on CUDA, as the original does; elsewhere a no-op."""
-    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+    on_cuda = device.type == "cuda"
+    return torch.autocast("cuda", torch.float16, enabled=enabled) if on_cuda else nullcontext()
 
 
 def make_autocast_model_fn(model: Model) -> Model:
@@ -73,7 +75,7 @@ def make_cond_model_fn(model: Model, cond_fn: CondFn) -> Model:
     def cond_model_fn(x: Tensor, t: Tensor, **extra_args: Any) -> Tensor:
         alpha, sigma = (utils.append_dims(a, x.ndim) for a in utils.t_to_alpha_sigma(t))
         # A sampler calls this in autocast, but cond_fn has its own precision.
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.enable_grad(), autocast(x.device, enabled=False):
             x = x.detach().requires_grad_()
             v = model_fn(x, t, **extra_args)
             pred = x * alpha - v * sigma

@@ -151,7 +151,7 @@ def test_what_is_there_stays(clip_sample, tmp_path):
 
 def test_films_in_a_job_file(clip_sample, tmp_path):
     lines = [{"prompts": "fox", "film": True}, {"prompts": "owl", "film": "owl.gif"},
-             {"prompts": "owl", "film": None}, {"prompts": "owl", "film": "a.jpg"},
+             {"prompts": "owl", "film": False}, {"prompts": "owl", "film": "a.jpg"},
              {"prompts": "owl", "film": 3}, {"prompts": "owl", "film": "owl.gif"}]  # fmt: skip
     (tmp_path / "jobs").write_text("\n".join(map(json.dumps, lines)))
     done = clip_sample("--jobs", "jobs", *CLIP, "-bs", "2", "-o", "{i}.png")

@@ -4,7 +4,7 @@ import torch
 
 from CLIP.guidance import MakeCutouts, make_cond_fn, make_normalize, spherical_dist_loss
 from CLIP.model import build_model
-from diffusion import noise
+from diffusion import noise, sampling
 
 CASES = [(32, 16, 1.0), (48, 5, 0.5), (64, 3, 2.0)]
 
@@ -16,6 +16,19 @@ def test_cutouts_are_the_originals(golden, size, cutn, cut_pow):
     torch.manual_seed(22)
     out = MakeCutouts(size, cutn, cut_pow)(x)
     np.testing.assert_allclose(out, golden[f"cutouts/{size}/{cutn}/{cut_pow}"], atol=1e-6)
+
+
+def test_autocast_of_the_caller_stays_on_a_cpu():
+    seen = []
+
+    def model(x, t):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return x
+
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            sampling.sample(model, torch.zeros(1, 3, 4, 4), torch.tensor([0.5]), 0.0, {})
+    assert seen == [True, False]
 
 
 def test_spherical_dist_loss_is_the_originals(golden):

@@ -194,7 +194,8 @@ def test_a_run_by_several(clip_sample, tmp_path, other):
     assert made["guides"][0]["sha256"] == made["clip_sha256"] != made["guides"][1]["sha256"]
     done = clip_sample(*words, "-n", "2", "-bs", "2", "--resume")
     assert done.returncode == 0 and "image 1" not in done.stderr
-    done = clip_sample("--again", "out_00000.png", "-n", "2", "-bs", "2", "-o", "again_{i}.png")
+    words = ("--again", "out_00000.png", "--model", "emoji_64", "-n", "2", "-bs", "2")
+    done = clip_sample(*words, "-o", "again_{i}.png")
     assert done.returncode == 0, done.stderr
     pictures = [levels(Image.open(tmp_path / f"{name}.png")) for name in ("out_00001", "again_1")]
     np.testing.assert_array_equal(*pictures)

@@ -234,17 +234,25 @@ def test_no_guidance_at_t_1():
     torch.testing.assert_close(v, gaussian(x, x.new_ones(2)), rtol=0, atol=0)
 
 
-def test_guidance_is_outside_the_samplers_autocast():
+def test_guidance_is_outside_the_samplers_autocast(monkeypatch):
+    def on_cuda(device, enabled=True):
+        return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
     seen = []
+
+    def model(x, t):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return gaussian(x, t)
 
     def cond_fn(x, t, pred):
         seen.append(torch.is_autocast_enabled("cpu"))
         return torch.zeros_like(x)
 
+    monkeypatch.setattr(guidance, "autocast", on_cuda)
     x = start(2, 1, 2, 4).float()
-    with torch.autocast("cpu", torch.bfloat16):
-        guidance.make_cond_model_fn(gaussian, cond_fn)(x, x.new_full([2], 0.5))
-    assert seen == [False]
+    with on_cuda(x.device):
+        guidance.make_cond_model_fn(model, cond_fn)(x, x.new_full([2], 0.5))
+    assert seen == [True, False]
 
 
 def test_log_schedule_is_straight_in_log_snr():

@@ -16,6 +16,7 @@ from v_diffusion import Job, Studio
 from v_diffusion.images.inputs import Inputs, open_inputs
 from v_diffusion.shell.errors import RunError, UserError
 from v_diffusion.studio.targets import make_targets
+from v_diffusion.weights import store, tensors
 
 QUICK = {"model": "emoji_64", "steps": 2, "clip_guidance_scale": 5}
 CFG = {"model": "emoji_64", "method": "ddim", "steps": 1}
@@ -40,11 +41,31 @@ def test_a_picture_is_the_scripts(studio, clip_sample, tmp_path):
     np.testing.assert_array_equal(np.asarray(picture), drawn)
 
 
-def test_guidance_in_inference_mode(studio):
+def test_guidance_in_inference_mode_and_in_autocast(studio):
     job = Job("fox", init=Path(PICTURE), **QUICK)
     with torch.inference_mode():
         found = Studio("cpu").draw(job)
     assert found.tobytes() == studio.draw(job).tobytes()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert studio.draw(job).tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize(
+    "name, keep, why",
+    [
+        ("text_projection", (slice(None), slice(100)), "its embeddings have not the 256 numbers"),
+        ("token_embedding.weight", slice(100), "its texts are not of 77 tokens of 49408"),
+        ("positional_embedding", slice(10), "its texts are not of 77 tokens of 49408"),
+    ],
+)
+def test_a_clip_of_other_sizes(tmp_path, name, keep, why):
+    found = tensors.read(store.FOLDER / "emoji_64_clip.pth")
+    found[name] = found[name][keep].clone()
+    if name == "text_projection":
+        found["visual.proj"] = found["visual.proj"][keep].clone()
+    torch.save(found, tmp_path / "clip.pth")
+    with pytest.raises(UserError, match=f"clip.pth: {why}.*; give another file"):
+        Studio("cpu").draw(Job("fox", clip_checkpoint=str(tmp_path / "clip.pth"), **QUICK))
 
 
 def test_a_model_is_loaded_once(studio):

@@ -156,12 +156,18 @@ def test_saving_is_refused_and_a_copy_is_right(name, model):
     out = twin(*args)
     assert torch.equal(copy.deepcopy(twin)(*args), out)
     inner = getattr(twin, "clip", twin)
-    told = "save or fill the plain module"
+    told = "a twin can't be saved, filled or converted; use the plain module"
     assert told in refused(inner.state_dict)
     weights = getattr(model, "clip", model).state_dict()
     zeros = {key: 0 * weight for key, weight in weights.items()}
     assert told in refused(lambda: inner.load_state_dict(zeros, strict=False))
     assert torch.equal(twin(*args), out)
+
+
+@pytest.mark.parametrize("convert", ["half", "double", "float", "cpu"])
+def test_converting_is_refused(name, model, convert):
+    twin = twin_of(model)
+    assert "; use the plain module" in refused(getattr(getattr(twin, "clip", twin), convert))
 
 
 def test_inference_mode(name, model):

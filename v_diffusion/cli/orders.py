@@ -28,7 +28,8 @@ def order_of(options: Mapping[str, Any], line: str | None = None) -> Order:
     rows = {row.name: row for row in TABLE}
     n = checked(rows["n"], given.pop("n", 1), script)
     output = checked(rows["output"], given.pop("output", script.defaults["output"]), script)
-    film = checked(rows["film"], given.pop("film"), script) if "film" in given else None
+    film = given.pop("film", False)
+    film = None if film is False else checked(rows["film"], film, script)
     for name in given:
         if name not in Job.__dataclass_fields__:
             text = f"{name!r} is not an option of a job; use {', '.join(line_keys(script))}"
@@ -70,13 +71,14 @@ def order_again(path: str, changes: Mapping[str, Any]) -> Order:
     named = [("images", image.text) for image in job.images]
     named += [(field, getattr(job, field)) for field in ("init", "mask", "checkpoint")]
     # Other CLIPs have files of their own.
-    clips = () if "model" in changes or "clip" in changes else job.clip_checkpoint
+    other_model = changes.get("model", job.model) != job.model
+    clips = () if other_model or "clip" in changes else job.clip_checkpoint
     named += [("clip_checkpoint", file) for file in clips]
     for field, place in named:
         if place and field not in changes and this_rank().reports:
             log.warning(f"{name} names {rows[field].label} {printable(without_secrets(place))}")
     options = {field: getattr(job, field) for field in rows} | {"clip_checkpoint": clips}
-    if "model" in changes:  # another model has a size and a CLIP of its own
+    if other_model:  # which has a size and a CLIP of its own
         side = store.cards()[job.model].side
         options |= {"clip": None, "size": None if job.size == (side, side) else job.size}
     order = order_of(with_changes(options, changes))

@@ -64,12 +64,7 @@ def convolve_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Convolution:
-    """A convolution of stride 1 whose sides stay as they are, in channels_last.
-
-    Args:
-        layer: its weights are shared.
-        spare: keep fewer copies of them.
-    """
+    """A layer of stride 1 whose sides stay as they are; `spare`: fewer copies of its weights."""
 
     def __init__(self, layer: nn.Conv2d, spare: bool) -> None:
         self.weight = layer.weight.detach()

@@ -130,15 +130,16 @@ def check(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         raise ValueError(f"a twin takes {wanted}, not {list(x.shape)}; change the input's shape")
 
 
-def refuse_state(module: nn.Module, *_: object) -> None:
-    raise RuntimeError("a twin has no state dict; save or fill the plain module")
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError(f"a twin can't be saved, filled or converted; {REMEDY}")
 
 
 def guard(twin: nn.Module, image_module: nn.Module) -> None:
     """Have a twin refuse what it can't do right. The latter is the one that is given pictures."""
     image_module.register_forward_pre_hook(check, with_kwargs=True)
-    twin.register_state_dict_pre_hook(refuse_state)  # type: ignore[no-untyped-call]
-    twin.register_load_state_dict_pre_hook(refuse_state)  # type: ignore[no-untyped-call]
+    twin.register_state_dict_pre_hook(refuse)  # type: ignore[no-untyped-call]
+    twin.register_load_state_dict_pre_hook(refuse)  # type: ignore[no-untyped-call]
+    twin._apply = refuse  # type: ignore[method-assign]
 
 
 def accelerate(model: Model, checkpointing: bool = False) -> Model:

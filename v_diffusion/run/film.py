@@ -1,14 +1,9 @@
 """Films of pictures that come out of the noise."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 FRAMES = 50  # the most that a film has
 
@@ -28,7 +23,7 @@ class Film:
         if self._wanted and i + 1 < of and (i + 1) * FRAMES // of > i * FRAMES // of:
             self._frames.append(self._thread.submit(self._compress, info["pred"].detach()))
 
-    def _compress(self, preds: Tensor) -> dict[int, bytes]:
+    def _compress(self, preds: Any) -> dict[int, bytes]:
         from diffusion import utils
 
         found = {}

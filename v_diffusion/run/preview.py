@@ -1,20 +1,15 @@
 """Previews of the pictures that are being drawn."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..images import output
 from ..images.names import preview_of
 from ..images.output import WriteFailed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SECONDS = 1.0  # between two previews, where no number of steps is given
 
@@ -39,14 +34,14 @@ class Preview:
             self._last = now
             self._writing = self._thread.submit(self._write, info["pred"].detach())
 
-    def _write(self, pictures: Tensor) -> None:
+    def _write(self, pictures: Any) -> None:
         from diffusion import utils
 
         with suppress(WriteFailed):
             for picture, path in zip(pictures, self._paths):
                 output.write(utils.to_pil_image(picture), preview_of(path), None)
 
-    def __enter__(self) -> Preview:
+    def __enter__(self) -> "Preview":
         return self
 
     def __exit__(self, *_: object) -> None:

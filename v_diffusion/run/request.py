@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """An order for n pictures of one job, with its seed and the seeds after it. Raises UserError if
-    there are no such seeds.
+    """An order for pictures of one job, with its seed and the n - 1 seeds after it.
 
     Args:
         output, film: the patterns of the paths; a film of "" goes beside its image.
         line: the line of a job file that it comes from, for messages.
-        hints: warnings about it.
         precision: that of a picture to draw again.
     """
 

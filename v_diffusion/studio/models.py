@@ -14,9 +14,11 @@ from diffusion import get_model
 
 from ..compute import accelerate, accelerate_in_bf16, bf16, checkpointed
 from ..compute.graphs import graphed
-from ..shell.console import log
+from ..shell.console import log, printable
 from ..shell.errors import UserError
 from ..weights import store, tensors
+
+TOKENS = 77, 49408  # of a text, and that there are
 
 
 class Models(NamedTuple):
@@ -63,7 +65,10 @@ def load_model(
 
 def load_clip(path: Path, device: torch.device, dtype: torch.dtype | None = None) -> CLIP:
     """Load a CLIP in evaluation mode, without its preprocessing. Raises CheckpointError."""
-    return clip.load_model(path, device, dtype).requires_grad_(False)
+    model = clip.load_model(path, device, dtype).requires_grad_(False)
+    if (model.context_length, model.vocab_size) != TOKENS:
+        raise store.CheckpointError(f"{printable(path)}: its texts are not of 77 tokens of 49408")
+    return model
 
 
 def replace(models: Models, make: Callable[[Any], Any]) -> None:

@@ -121,6 +121,10 @@ class Studio:
                 model = load_model(job.model, files.model, self.device, self._dtype)
                 paths = dict.fromkeys(filter(None, (files.clip, *files.guides)))
                 clips = {path: load_clip(path, self.device, self._dtype) for path in paths}
+                dim = getattr(model, "embed_dim", None)
+                if files.clip and dim not in (None, clips[files.clip].visual.output_dim):
+                    text = f"its embeddings have not the {dim} numbers that {job.model} takes"
+                    raise store.CheckpointError(f"{printable(files.clip)}: {text}")
             except store.CheckpointError as error:
                 if not (job.checkpoint or job.clip_checkpoint):
                     raise RunError(error) from None
@@ -174,7 +178,7 @@ class Studio:
         """
         job, n = jobs[0], len(jobs)
         guard = memory.advice(job, n, self.device, self._checkpointing)
-        with torch.inference_mode(False), guard:
+        with torch.inference_mode(False), torch.autocast("cpu", enabled=False), guard:
             models = self.load(job)
             if not self._compile:
                 need = memory.needed(job, n, self._checkpointing, self._cfg_batch)
