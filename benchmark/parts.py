@@ -94,7 +94,7 @@ def memory(files: Files, args: Namespace) -> None:
 
     They are differences of the peaks of two batches; the first one also packs the weights.
     """
-    few, many = (8, 32) if files.name == "emoji_64" else (1, 2)
+    few, many = (8, 32) if files.name == "emoji_64" and not args.short else (1, 2)
 
     def each(guided: bool, cutouts: int = CUTOUTS) -> float:
         with process(HERE) as step:
@@ -116,9 +116,9 @@ def memory(files: Files, args: Namespace) -> None:
 
 def company(files: Files, args: Namespace) -> None:
     """Measure whole runs alone, two at once, and beside a program that is always busy."""
-    options = ["-n", "8", "--steps", "20"]
-    if files.name != "emoji_64":
-        options = ["--steps", "2", "-cs", "0", "--no-metadata"]
+    options = ["--steps", "2", "-cs", "0", "--no-metadata"]
+    if files.name == "emoji_64" and not args.short:
+        options = ["-n", "8", "--steps", "20"]
     command = [SCRIPT, "a fox", "--device", "cpu", *files.options, *options]
 
     def beside(waiting: str) -> Taken:

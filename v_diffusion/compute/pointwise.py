@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffusion.models.blocks import EPS
-
 from .kernels import address, addresses
 from .kernels import pointwise as jit
+from .kernels.moments import modulation as modulation_of
 from .kernels.vectors import LANES
 
 
@@ -20,13 +19,12 @@ class Rectifier:
     """relu(scale h + shift), with h's normalisation in it; or the way back through that.
 
     Args:
-        scale, shift: [B, C].
         moments: [B, 2] in fp64, h's mean and 1 over its standard deviation, if it is normalised.
         h, more: on the way back h, and [B, 3], what h has through its normalisation: a number to
             add, and another for each unit of h; and h's mean.
     """
 
-    scale: Tensor
+    scale: Tensor  # [B, C], as the shift
     shift: Tensor
     moments: Tensor | None = None
     h: Tensor | None = None
@@ -73,15 +71,10 @@ def modulate(h: Tensor, found: Tensor | None, modulation: Tensor | None) -> Rect
     b, c = h.shape[:2]
     if found is None or modulation is None:
         return Rectifier(h.new_ones(b, c), h.new_zeros(b, c))
-    count, means, squares = found.double().unbind(2)
-    total = count.sum(1, keepdim=True)
-    mean = (count * means).sum(1, keepdim=True) / total
-    squares = squares + count * (means - mean).square()
-    over = (squares.sum(1, keepdim=True) / total + EPS).rsqrt()
-    scale, shift = modulation.chunk(2, dim=1)
-    factor = (1 + scale) * over
-    moments = torch.cat([mean, over], dim=1)
-    return Rectifier(factor.float(), (shift - mean * factor).float(), moments)
+    given = modulation.expand(b, -1).contiguous().view(b, 2, c)
+    to, moments = h.new_empty(2, b, c), h.new_empty(b, 2, dtype=torch.float64)
+    modulation_of(*(one.numpy() for one in (found, given, to, moments)))
+    return Rectifier(to[0], to[1], moments)
 
 
 def back(g: Tensor, h: Tensor, through: Rectifier) -> Rectifier:

@@ -206,17 +206,12 @@ def in_bf16(module: nn.Module) -> nn.Module | None:
 
 
 def accelerate_in_bf16(model: Model, checkpointing: bool = False) -> Model:
-    """Make the frozen twin of a diffusion model, to draw with on a CPU in bf16.
+    """Make the frozen twin of a diffusion model, on a CPU in any type, to draw with in bf16.
 
     What the time and the embedding go through stays fp32, as do the statistics of normalisation,
     what scales and shifts, and the last layers, so that v isn't rounded. The twin takes and returns
-    fp32, and otherwise is as that of `accelerate`, but for weights of its own. Without AMX it is
-    that of `accelerate`: Winograd's tiles in fp32 need a quarter of the products, and bf16 is only
-    twice as fast there.
-
-    Args:
-        model: on a CPU, of any type.
-        checkpointing: guide in less memory and more time.
+    fp32. Without AMX it is that of `accelerate`: Winograd's tiles in fp32 need a quarter of the
+    products, and bf16 is only twice as fast there.
     """
     if not bf16.has("amx_tile"):
         return accelerate(model.float(), checkpointing)

@@ -76,15 +76,12 @@ def convolve(
     added: Tensor | None = None,
     measured: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Convolve pictures with weights of `pack`, and return them and, if measured, moments.
+    """Convolve pictures, and return them and, if measured, the moments of each part, [B, parts, 3].
 
     Args:
-        filters: the channels of what comes out.
+        packed, filters: the weights, by `pack`, and the channels of what comes out.
         before: the values of a `pointwise.Rectifier` that x goes through, or back through, first.
         added: a picture to add, where there is no bias.
-
-    Returns:
-        The pictures, and the count, mean and sum of squares around it of each part, [B, parts, 3].
     """
     b, c, h, w = x.shape
     threads = torch.get_num_threads()

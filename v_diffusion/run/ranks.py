@@ -28,8 +28,8 @@ class Rank:
 
 
 def take_threads() -> None:
-    """Give this process, before it imports PyTorch, as many threads as it would have alone:
-    `torchrun` gives it one, and with another number pictures would be rounded differently.
+    """Take as many threads as alone: `torchrun`'s one would round differently. Before torch's
+    import.
     """
     several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
     if several and os.environ.get("OMP_NUM_THREADS") == "1":

@@ -130,10 +130,8 @@ def fetch_from(url: str, card: Card, path: Path) -> None:
 
 def fetch(card: Card, folder: Path) -> Path:
     """Fetch the card's file, or go on with it where it stopped, and return its path. Of two
-    processes one fetches, and the other finds it done.
-
-    Raises:
-        CheckpointError: it can't be had or written; nothing new stands under its name.
+    processes one fetches and the other finds it done. Raises CheckpointError if it can't be had or
+    written.
     """
     path = folder / card.file
     failures = []
