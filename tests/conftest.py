@@ -121,6 +121,20 @@ def run_python(*args: str | Path, cwd: Path, timeout: float = 600) -> subprocess
     )
 
 
+@pytest.fixture(params=["cc12m_1", "unconditional", "emoji_64", "clip"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a small network of `networks.make`."""
+    return request.param
+
+
+@pytest.fixture
+def model(name: str) -> "torch.nn.Module":
+    """The small network of that name."""
+    from networks import make
+
+    return make(name)
+
+
 @pytest.fixture
 def clip_sample(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """`clip_sample(*args)` runs the script in the test's own folder."""

@@ -9,7 +9,6 @@ from diffusion.models.blocks import FourierFeatures, LinearBlock, Style, unet
 from diffusion.models.cc12m_1 import CC12M1Model
 from diffusion.models.unconditional import DDPM_STYLE, DDPMModel
 
-NAMES = ("cc12m_1", "unconditional", "emoji_64", "clip")
 EMBED = 32
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import NAMES, call_of, make
+from networks import call_of, make
 from test_plain_models import (
     CHANGES,
     with_low_rank,
@@ -12,16 +12,6 @@ from test_plain_models import (
 )
 from test_twin import assert_the_same, pytestmark, twin_of  # noqa: F401
 from torch import nn
-
-
-@pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
-
-
-@pytest.fixture
-def model(name) -> nn.Module:
-    return make(name)
 
 
 @pytest.mark.parametrize("change", CHANGES)

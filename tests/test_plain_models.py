@@ -7,22 +7,12 @@ import pickle
 import pytest
 import torch
 from conftest import assert_gradients_agree
-from networks import NAMES, call_of, loss_of, make
+from networks import call_of, loss_of, make
 from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
-
-
-@pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
-
-
-@pytest.fixture
-def model(name) -> nn.Module:
-    return make(name)
 
 
 def layers(model: nn.Module) -> list[nn.Conv2d]:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import assert_gradients_agree
-from networks import NAMES, call_of, loss_of, make
+from networks import call_of, loss_of, make
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,16 +23,6 @@ def twin_of(model: nn.Module, checkpointing: bool = False) -> nn.Module:
     twin = copy.copy(model)
     twin._modules = {"clip": accelerate(model.clip, checkpointing)}
     return twin
-
-
-@pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
-
-
-@pytest.fixture
-def model(name) -> nn.Module:
-    return make(name)
 
 
 def with_gradient(model: nn.Module, x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Rank:
 
 
 def take_threads() -> None:
-    """Take as many threads as alone, before torch is imported: one rounds otherwise."""
+    """Take as many threads as alone, before torch is imported: others round differently."""
     several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
     if several and os.environ.get("OMP_NUM_THREADS") == "1":
         del os.environ["OMP_NUM_THREADS"]

@@ -18,7 +18,7 @@ from ..shell.console import log, printable
 from ..shell.errors import UserError
 from ..weights import store, tensors
 
-TOKENS = 77, 49408  # of a text, and that there are
+TOKENS = 77, 49408  # that a text has at most, and that there are
 
 
 class Models(NamedTuple):
@@ -67,7 +67,8 @@ def load_clip(path: Path, device: torch.device, dtype: torch.dtype | None = None
     """Load a CLIP in evaluation mode, without its preprocessing. Raises CheckpointError."""
     model = clip.load_model(path, device, dtype).requires_grad_(False)
     if (model.context_length, model.vocab_size) != TOKENS:
-        raise store.CheckpointError(f"{printable(path)}: its texts are not of 77 tokens of 49408")
+        text = "its vocabulary or text length doesn't fit the tokenizer"
+        raise store.CheckpointError(f"{printable(path)}: {text}")
     return model
 
 

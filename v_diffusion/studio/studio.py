@@ -123,7 +123,7 @@ class Studio:
                 clips = {path: load_clip(path, self.device, self._dtype) for path in paths}
                 dim = getattr(model, "embed_dim", None)
                 if files.clip and dim not in (None, clips[files.clip].visual.output_dim):
-                    text = f"its embeddings have not the {dim} numbers that {job.model} takes"
+                    text = f"its embeddings don't have the {dim} dimensions that {job.model} takes"
                     raise store.CheckpointError(f"{printable(files.clip)}: {text}")
             except store.CheckpointError as error:
                 if not (job.checkpoint or job.clip_checkpoint):

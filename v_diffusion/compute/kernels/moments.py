@@ -23,8 +23,8 @@ def sum_of(vector: int) -> float:
 
 @inline
 def put_moments(vectors: int, start: float, count: int, to: int) -> None:
-    """Write the count of some numbers, their mean and the sum of their squares around it, given two
-    vectors of sums of the numbers less `start`, which keeps their digits, and of its squares.
+    """Write the count of some numbers, their mean and the sum of their squares around it, given
+    sums of the numbers less `start` and of the squares of those. Around 0 they would lose digits.
     """
     total = sum_of(vectors)
     put_float(to, 1.0 * count)
@@ -35,7 +35,7 @@ def put_moments(vectors: int, start: float, count: int, to: int) -> None:
 @partial(kept, numba.njit, "void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f8[:,::1])")
 def modulation(found: Any, given: Any, to: Any, moments: Any) -> None:
     """Write the scale and shift of h, [2, images, channels], that normalise and modulate it, and
-    its mean and 1 over its standard deviation, given its parts' moments, and scale and shift.
+    its mean and 1 over its standard deviation, from its parts' moments and a modulation.
     """
     for image in range(len(found)):
         parts = found[image].astype(np.float64)
@@ -43,6 +43,6 @@ def modulation(found: Any, given: Any, to: Any, moments: Any) -> None:
         mean = (parts[:, 0] * parts[:, 1]).sum() / total
         squares = (parts[:, 2] + parts[:, 0] * (parts[:, 1] - mean) ** 2).sum()
         over = (squares / total + EPS) ** -0.5
-        to[0, image] = (1 + given[image, 0]) * over
-        to[1, image] = given[image, 1] - (1 + given[image, 0]) * (over * mean)
+        factor = (1 + given[image, 0]) * over
+        to[0, image], to[1, image] = factor, given[image, 1] - mean * factor
         moments[image, 0], moments[image, 1] = mean, over
