@@ -19,11 +19,15 @@ def make_cond_fn(
     model: clip.CLIP, target: Tensor, scale: float, streams: list[torch.Generator]
 ) -> Callable[..., Tensor]:
     """Return guidance like `CLIP.guidance.make_cond_fn`, back to x in one go."""
-    make_cutouts = guidance.MakeCutouts(model.visual.input_resolution, guidance.CUTOUTS)
+    cutter = guidance.MakeCutouts(model.visual.input_resolution, guidance.CUTOUTS)
     normalize = guidance.make_normalize(model.logit_scale.device)
 
     def cond_fn(x: Tensor, t: Tensor, pred: Tensor, **_: Tensor) -> Tensor:
-        embeds = model.encode_image(normalize(make_cutouts((pred + 1) / 2, streams)))
+        cutouts = []
+        for picture, stream in list(zip((pred + 1) / 2, streams)) * guidance.CUTOUTS:
+            ys, xs = cutter.draw(pred.shape[2], pred.shape[3], stream)
+            cutouts.append(nn.functional.adaptive_avg_pool2d(picture[:, ys, xs], cutter.cut_size))
+        embeds = model.encode_image(normalize(torch.stack(cutouts)))
         embeds = embeds.view(guidance.CUTOUTS, *target.shape)
         losses = guidance.spherical_dist_loss(embeds, target[None])
         return -torch.autograd.grad(losses.mean(0).sum() * scale, x)[0]

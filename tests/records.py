@@ -24,7 +24,7 @@ JOB = Job(
     size=(64, 48),
     seed=7,
 )
-IMAGE = Input("http://localhost/a,b.png", Image.new("RGB", (1, 1)), "c" * 64)
+IMAGE = Input(Image.new("RGB", (1, 1)), "c" * 64)
 RECORD: dict[str, Any] = record(JOB, Inputs((IMAGE,)), SOURCES, 3)
 # Of one text, of DDIM.
 PLAIN = RECORD | {"prompts": [{"text": "red apple", "weight": 1.0}], "images": [], "eta": 0.0}

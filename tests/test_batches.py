@@ -153,7 +153,7 @@ def test_a_batch_too_large_is_told_before_it_is_begun(tmp_path, scale, fits):
     assert (done.returncode, done.stdout) == (2, "")
     told = re.fullmatch(
         r".*: --batch-size 3000: needs about [\d.]+ GB of memory, and "
-        r"4.0 GB are free; use (\d+) or less",
+        r"4.0 GB are free; use at most (\d+)",
         done.stderr.splitlines()[-1],
     )
     assert told and int(told[1]) == fits, done.stderr

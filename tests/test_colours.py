@@ -159,3 +159,22 @@ def test_a_sheet_converts_its_images_to_its_own_profile(tmp_path):
     colours = Image.new("RGB", (2, 2), (200, 60, 40))
     (tmp_path / "a.png").write_bytes(encoded(colours, icc_profile=display_p3()))
     assert np.abs(np.subtract(pixels(open_whole(tmp_path / "a.png"))[0], (217, 42, 23))).max() <= 2
+
+
+def linear_grey() -> bytes:
+    """The profile of grey pictures whose numbers are amounts of light."""
+    return icc(b"GRAY", (b"wtpt", xyz(0.9642, 1, 0.8249)), (b"kTRC", b"curv" + bytes(8)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_a_grey_picture_has_a_profile_of_its_own(mode):
+    levels = {"1": [0, 255], "I;16": [0, 0x8080, 65535]}.get(mode, [0, 128, 255])
+    image = Image.new(mode, (len(levels), 1))
+    for i, level in enumerate(levels):
+        image.putpixel((i, 0), (level, 255) if mode == "LA" else level)
+    expected = {0: 0, 128: 188, 0x8080: 188, 255: 255, 65535: 255}  # by sRGB's own curve
+    profile = linear_grey()
+    assert greys(decode(encoded(image, icc_profile=profile))) == [expected[x] for x in levels]
+    if mode == "L":  # and with a level that stands for nothing
+        found = greys(decode(encoded(image, icc_profile=profile, transparency=0)))
+        assert found == [255, 188, 255]

@@ -12,6 +12,7 @@ from conftest import ROOT
 from PIL import Image
 
 from v_diffusion.images import contact_sheet
+from v_diffusion.shell.errors import UserError
 
 QUICK = ("--model", "emoji_64", "--device", "cpu", "-cs", "0")
 
@@ -37,21 +38,25 @@ def test_a_sheet_goes_row_by_row_and_ends_black(n, nrow, rows, mode):
     np.testing.assert_array_equal(first, np.kron(rows, np.ones((3, 4), dtype=int)))
 
 
+OTHER = "has another mode or size than the first image; convert or scale it, or leave it out"
+
+
 @pytest.mark.parametrize(
     "images, message",
     [
         ([], "there are no images"),
-        ([*squares(1), *squares(1, "L")], "image 2 has another mode or size than the first"),
-        (
-            [*squares(2), *squares(1, size=(3, 4))],
-            "image 3 has another mode or size than the first",
-        ),
+        ([*squares(1), *squares(1, "L")], f"1.png {OTHER}"),
+        ([*squares(2), *squares(1, size=(3, 4))], f"2.png {OTHER}"),
     ],
 )
-def test_images_that_make_no_sheet(images, message):
-    with pytest.raises(ValueError) as caught:
-        contact_sheet.make_sheet(images)
-    assert message in str(caught.value)
+def test_images_that_make_no_sheet(tmp_path, monkeypatch, images, message):
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(f"{i}.png") for i in range(len(images))]
+    for path, image in zip(paths, images):
+        image.save(path)
+    with pytest.raises(UserError) as caught:
+        contact_sheet.write_sheet(paths, Path("sheet.png"))
+    assert str(caught.value) == f"no contact sheet: {message}"
 
 
 def make_grid(*args: object, cwd: Path) -> subprocess.CompletedProcess:
@@ -76,7 +81,7 @@ def test_make_grid(tmp_path):
         ((), "the following arguments are required: IMAGE"),
         (("none.png",), "can't read none.png: No such file or directory"),
         (("text.png",), "text.png: it is not an image in a known format; give"),
-        (("a.png", "b.png"), "no contact sheet: image 2 has another mode or size than"),
+        (("a.png", "b.png"), "no contact sheet: b.png has another mode or size than the first"),
         (("a.png", "-o", "x.gif"), "--output: x.gif: the suffix names no image format; use .png"),
         (("a.png", "-o", "a.png"), "--output: a.png: it is one of the images; give another name"),
         (("a.png", "--nrow", "0"), "argument --nrow: '0' is not a whole number of at least 1"),

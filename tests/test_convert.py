@@ -27,7 +27,7 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("places", WRAPPED)
-def test_what_a_training_program_saved(tmp_path, places):
+def test_what_a_training_program_saved(tmp_path, caplog, places):
     """It is told what to do, and that does it."""
     path = tmp_path / "net.pth"
     quoted = ", ".join(map(repr, places.split(", ")))
@@ -35,7 +35,9 @@ def test_what_a_training_program_saved(tmp_path, places):
         f"its weights are under {quoted}; take them out with python -m v_diffusion.weights convert "
         f"{path} NEW.pth"
     )
-    convert(path, tmp_path / "new.pth")
+    with caplog.at_level("INFO"):
+        convert(path, tmp_path / "new.pth")
+    assert caplog.messages == [f"{path}: took what is under {quoted}"]
     found = tensors.read(tmp_path / "new.pth")
     assert found.keys() == STATE.keys()
     assert all(torch.equal(found[name], STATE[name]) for name in STATE)

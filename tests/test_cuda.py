@@ -137,9 +137,10 @@ def in_loop(calls: Sequence[Call]) -> Sequence[Call]:
     return calls[next(i for i, call in enumerate(calls) if call.place == "model") :]
 
 
-def copies(calls: Sequence[Call]) -> int:
-    """How often something goes to the device."""
-    return sum(call.name in COPIES and call.inputs[-1].device == "cpu" for call in calls)
+def copies(calls: Sequence[Call], dtype: torch.dtype | None = None) -> int:
+    """How often something, or something of a type, goes to the device."""
+    given = [call.inputs[-1] for call in calls if call.name in COPIES]
+    return sum(one.device == "cpu" and dtype in (None, one.dtype) for one in given)
 
 
 def dtypes(calls: Sequence[Call]) -> set[torch.dtype]:
@@ -206,8 +207,10 @@ def test_autocast_is_pytorchs(cuda):
 def test_no_method_waits_in_its_loop(cuda, short, method, batch, scale):
     loop = in_loop(draw(cuda, short, method, scale, batch, cutn=2))
     assert faults(loop) == []
-    # Nothing goes to the device but the fresh noise between two steps.
-    assert copies(loop) == (method in STOCHASTIC)
+    # Nothing goes to the device but the fresh noise between two steps, and where cutouts are.
+    assert copies(loop, FULL) == (method in STOCHASTIC)
+    assert copies(loop) - copies(loop, FULL) == len(named(loop, "arange")) / 4
+    assert (copies(loop) > copies(loop, FULL)) == (scale > 0)
 
 
 def test_what_is_computed_again_for_the_gradient_is_in_fp16(cuda):
@@ -262,7 +265,7 @@ def calls(request, cuda) -> list[Call]:
 
 def test_no_model_waits_in_the_loop(calls):
     assert faults(in_loop(calls)) == []
-    assert copies(in_loop(calls)) == 1
+    assert copies(in_loop(calls), FULL) == 1
 
 
 def test_the_networks_compute_in_fp16(calls):
@@ -273,7 +276,10 @@ def test_the_networks_compute_in_fp16(calls):
         "_scaled_dot_product_flash_attention",
         "_scaled_dot_product_flash_attention_backward",
     )
-    for some in (products, convolutions):
+    # Cutouts are pooled by two products, and two back.
+    pooling = [call for call in products if dtypes([call]) == {FULL}]
+    assert len(pooling) == 4 * copies(in_loop(calls), torch.long)
+    for some in ([call for call in products if call not in pooling], convolutions):
         assert dtypes(some) == {HALF}
     # The logarithm of the softmax's sum is kept in fp32 for the backward pass.
     assert attentions and {seen.dtype for call in attentions for seen in call.inputs[:3]} == {HALF}

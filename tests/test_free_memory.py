@@ -38,7 +38,7 @@ def test_a_batch_that_does_not_fit_is_told_how_much_does(monkeypatch):
     check(GUIDED, 10)
     with pytest.raises(UserError) as caught:
         check(GUIDED, 200)
-    text = "--batch-size 200: needs about 2.9 GB of memory, and 1.0 GB are free; use 68 or less"
+    text = "--batch-size 200: needs about 2.9 GB of memory, and 1.0 GB are free; use at most 68"
     assert str(caught.value) == text
     check(GUIDED, 68)
     # Memory that this process holds already counts as free.

@@ -66,6 +66,16 @@ def test_each_picture_is_cut_by_its_own_stream():
         torch.testing.assert_close(together[:, i], make_cutouts(x[i : i + 1], streams(seed)))
 
 
+def test_cutouts_are_pooled_in_fp32_whatever_the_caller_computes_in():
+    torch.manual_seed(0)
+    x, found = torch.rand(2, 3, 64, 48), []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(MakeCutouts(32, 4)(x, noise.streams([1, 2])))
+    assert torch.equal(*found)
+    assert MakeCutouts(32, 4)(x.half(), noise.streams([1, 2])).dtype == torch.float16
+
+
 def test_a_picture_smaller_than_the_cutouts_is_taken_whole():
     x = torch.rand(1, 3, 20, 20)
     out = MakeCutouts(32, 2)(x)
@@ -100,5 +110,5 @@ def test_guidance_in_parts_is_guidance_at_once(clip_tiny_tensors):
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_stream_for_each_picture(streams):
     cutouts = MakeCutouts(8, 2)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=f"{streams} streams for 2 pictures"):
         cutouts(torch.zeros(2, 3, 16, 16), noise.streams(range(streams)))

@@ -90,7 +90,7 @@ def draw_towards(models: Models, images: Tensor, guidance: float, steps: int = S
     """Draw with each image [N, 3, 64, 64] in 0 to 1 as a prompt. Returns as `draw`."""
     how: dict[str, Any] = {"model": "emoji_64", "clip_guidance_scale": guidance}
     job = Job(images=["picture"], seed=SEED, steps=steps, eta=ETA, **how)
-    pictures = [Input("picture", utils.to_pil_image(x * 2 - 1), "") for x in images]
+    pictures = [Input(utils.to_pil_image(x * 2 - 1), "") for x in images]
     return draw(models, [job] * len(images), [Inputs((picture,)) for picture in pictures])
 
 

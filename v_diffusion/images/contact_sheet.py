@@ -17,19 +17,11 @@ from .metadata import whole_image
 def make_sheet(images: Sequence[Image.Image], nrow: int | None = None) -> Image.Image:
     """Return images of one mode and size in rows of nrow, by default about a square.
 
-    Raises:
-        MemoryError, OverflowError: it would be too large.
-        ValueError: there are none, or they differ in mode or size.
+    Raises MemoryError or OverflowError if it would be too large.
     """
-    if not images:
-        raise ValueError("there are no images")
-    first = images[0]
-    for number, image in enumerate(images, 1):
-        if (image.mode, image.size) != (first.mode, first.size):
-            raise ValueError(f"image {number} has another mode or size than the first")
     nrow = nrow or math.ceil(math.sqrt(len(images)))
-    width, height = first.size
-    sheet = Image.new(first.mode, (width * nrow, height * math.ceil(len(images) / nrow)))
+    width, height = images[0].size
+    sheet = Image.new(images[0].mode, (width * nrow, height * math.ceil(len(images) / nrow)))
     for i, image in enumerate(images):
         sheet.paste(image, (width * (i % nrow), height * (i // nrow)))
     return sheet
@@ -50,11 +42,15 @@ def open_whole(path: Path) -> Image.Image:
 def write_sheet(paths: Sequence[Path], output_path: Path, nrow: int | None = None) -> None:
     """Write a contact sheet of files, whole or not at all. Raises UserError or WriteFailed."""
     images = [open_whole(path) for path in paths]
+    if not images:
+        raise UserError("no contact sheet: there are no images")
+    for path, image in zip(paths, images):
+        if (image.mode, image.size) != (images[0].mode, images[0].size):
+            why = f"{printable(path)} has another mode or size than the first image"
+            raise UserError(f"no contact sheet: {why}; convert or scale it, or leave it out")
     try:
         sheet = make_sheet(images, nrow)
     except (MemoryError, OverflowError):
         why = "it would be too large; give a smaller --nrow, or fewer images"
         raise UserError(f"no contact sheet: {why}") from None
-    except ValueError as error:
-        raise UserError(f"no contact sheet: {error}") from None
     output.write(sheet, output_path, None, "the images themselves are unchanged")

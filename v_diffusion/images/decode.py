@@ -79,12 +79,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         scale = 255 if image.mode == "F" else 255 / 65535  # floats go from 0 to 1
         # Conversion to L cuts to a whole number, so a half is added first.
-        return image.convert("F").point(lambda v: v * scale + 0.5).convert("L").convert("RGB")
+        return to_srgb(image.convert("F").point(lambda v: v * scale + 0.5).convert("L"))
     if not image.has_transparency_data:
         return to_srgb(image)
-    image = image.convert("RGBA")
+    clear = image.convert("RGBA")
+    # A grey picture's profile is for grey.
+    colours = image.convert("L") if image.mode in ("1", "L", "LA") else clear.convert("RGB")
     white = Image.new("RGB", image.size, "white")
-    white.paste(to_srgb(image.convert("RGB")), mask=image.getchannel("A"))
+    white.paste(to_srgb(colours), mask=clear.getchannel("A"))
     return white
 
 

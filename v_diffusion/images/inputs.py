@@ -17,7 +17,6 @@ IMAGE_PROMPT = "image prompt"
 class Input(NamedTuple):
     """An opened picture and the SHA-256 of its file."""
 
-    path: str
     picture: Image
     sha256: str
 
@@ -33,7 +32,7 @@ class Inputs(NamedTuple):
 def open_input(kind: str, path: str) -> Input:
     """Open a picture, which messages call its kind. Raises UserError or RunError."""
     try:
-        return Input(path, *open_picture(path))
+        return Input(*open_picture(path))
     except PictureError as error:
         is_name = re.search(r"[/\\]|\.\w{1,5}$", path) or os.path.exists(local(path))
         hint = "" if is_name or kind != IMAGE_PROMPT else "; text prompts go before --images"

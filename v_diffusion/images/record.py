@@ -33,19 +33,14 @@ SAMPLERS = {
     "dpmpp_2m_sde": "DPM++ 2M SDE",
 }
 # Fields that the first records lacked, and the values that their pictures were made with.
-ADDED_LATER = {
+NONE_AT_FIRST = "init mask starting_timestep max_timestep guide_between threshold precision"
+ADDED_LATER: dict[str, Any] = {
+    **dict.fromkeys(NONE_AT_FIRST.split()),
     "script": CLIP_SAMPLE.name,
     "cutn": 16,
     "cut_pow": 1.0,
     "cut_batches": 1,
-    "init": None,
-    "starting_timestep": None,
-    "max_timestep": None,
     "guides": [],
-    "mask": None,
-    "guide_between": None,
-    "threshold": None,
-    "precision": None,
 }
 # Fields that decide a picture, beside the prompts. Another version of this program may draw another
 # one. PyTorch's version and the device only round differently, and runs are resumed to go on
@@ -58,9 +53,7 @@ DECISIVE = (
 
 
 class Sources(NamedTuple):
-    """Facts that a job doesn't have: hashes of weights, None where CLIP wasn't used, versions, a
-    hash for each of the job's `guides`, and the precision, None for the device's usual one.
-    """
+    """Facts that a job doesn't have; None where CLIP wasn't used, or the precision is the usual."""
 
     model_sha256: str
     clip_sha256: str | None
@@ -104,10 +97,10 @@ def record(job: Job, inputs: Inputs, sources: Sources, index: int) -> dict[str, 
         "cutn": job.cutn,
         "cut_pow": job.cut_pow,
         "cut_batches": job.cut_batches or 1,  # as of records without it
-        "init": init and {"image": without_secrets(init.path), "sha256": init.sha256},
+        "init": init and {"image": without_secrets(str(job.init)), "sha256": init.sha256},
         "starting_timestep": job.starting_timestep,
         "max_timestep": job.max_timestep,
-        "mask": mask and {"image": without_secrets(mask.path), "sha256": mask.sha256},
+        "mask": mask and {"image": without_secrets(str(job.mask)), "sha256": mask.sha256},
         "guide_between": job.guide_between and list(job.guide_between),
         "threshold": job.threshold,
         "width": width,

@@ -60,9 +60,7 @@ def scrubbed(text: str) -> str:
 
 @contextmanager
 def answer(url: str, headers: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """Give what an address answers, before its body is read. Raises AddressError, also in the
-    block.
-    """
+    """Give an address's answer before its body is read. Raises AddressError, also in the block."""
     import requests
     from urllib3 import exceptions
 

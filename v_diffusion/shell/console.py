@@ -113,9 +113,7 @@ def print_line(text: object) -> None:
 
 
 def open_streams() -> None:
-    """Open stdin, stdout and stderr on nothing where they are closed: a file would get the number
-    of one of them, and what a library writes there.
-    """
+    """Open closed streams on nothing: a file would get their number, and what is written there."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -97,9 +97,7 @@ def clean_up_on_interrupt() -> None:
 
 
 def exit_status(program: str, run: Callable[[], int | None]) -> int:
-    """Run a program, report what went wrong in one line on stderr, and return the exit status. What
-    nobody expected comes through: a bug report needs its traceback.
-    """
+    """Run a program, say in one line on stderr what went wrong, and return the exit status."""
     try:
         return run() or 0
     except ProgramError as error:
@@ -115,4 +113,4 @@ def exit_status(program: str, run: Callable[[], int | None]) -> int:
                 return 128 + number
         if isinstance(error, KeyboardInterrupt):
             return 128 + signal.SIGINT
-        raise
+        raise  # what nobody expected: a bug report needs its traceback

@@ -76,7 +76,7 @@ def check_batch(job: Job, n: int, need: int, device: torch.device, held: int = 0
     if n == 1:
         raise UserError(f"--size {job.size[0]} {job.size[1]}: {text}; use a smaller size")
     fits = max(1, int(n * (free + held) / need))
-    raise UserError(f"--batch-size {n}: {text}; use {fits} or less")
+    raise UserError(f"--batch-size {n}: {text}; use at most {fits}")
 
 
 @contextmanager

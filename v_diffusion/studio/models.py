@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from CLIP import clip
-from CLIP.model import CLIP, on_meta
+from CLIP.model import CLIP, half_precision, on_meta
 from diffusion import get_model
 
 from ..compute import accelerate, accelerate_in_bf16, bf16, checkpointed
@@ -19,6 +19,7 @@ from ..shell.errors import UserError
 from ..weights import store, tensors
 
 TOKENS = 77, 49408  # that a text has at most, and that there are
+MIN_WIDTH = 512  # of a CLIP whose products are large enough that bf16 is faster without AMX
 
 
 class Models(NamedTuple):
@@ -65,7 +66,10 @@ def load_model(
 
 def load_clip(path: Path, device: torch.device, dtype: torch.dtype | None = None) -> CLIP:
     """Load a CLIP in evaluation mode, without its preprocessing. Raises CheckpointError."""
-    model = clip.load_model(path, device, dtype).requires_grad_(False)
+    in_bf16 = (device.type, dtype) == ("cpu", torch.bfloat16)
+    model = clip.load_model(path, device, None if in_bf16 else dtype).requires_grad_(False)
+    if in_bf16 and (bf16.has("amx_tile") or model.visual.conv1.out_channels >= MIN_WIDTH):
+        half_precision(model, torch.bfloat16)
     if (model.context_length, model.vocab_size) != TOKENS:
         text = "its vocabulary or text length doesn't fit the tokenizer"
         raise store.CheckpointError(f"{printable(path)}: {text}")
@@ -105,15 +109,14 @@ def for_drawing(
     """
     if compile and device.type != "cuda":
         log.warning(f"warning: --compile has no effect on {device.type}; it is for CUDA")
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        if not (bf16.has("amx_tile") or bf16.has("avx512_bf16")):
+    if device.type == "cpu":
+        make = accelerate_in_bf16 if dtype == torch.bfloat16 else accelerate
+        if make == accelerate_in_bf16 and not any(map(bf16.has, ("amx_tile", "avx512_bf16"))):
             why = "this processor has neither AMX nor AVX-512 BF16"
             log.warning(f"warning: --precision bf16 is slower than fp32 here: {why}")
-        return models._replace(model=accelerate_in_bf16(models.model, checkpointing))
-    if device.type == "cpu":
-        twins = {one: accelerate(one) for one in models.clips}
-        guides = tuple(twins[one] for one in models.guides)
-        return Models(accelerate(models.model, checkpointing), twins.get(models.clip), guides)
+        fast = {x: x if x.dtype == torch.bfloat16 else accelerate(x) for x in models.clips}
+        guides = tuple(fast[one] for one in models.guides)
+        return Models(make(models.model, checkpointing), fast.get(models.clip), guides)
     drawing = models._replace(model=checkpointed(models.model)) if checkpointing else models
     if device.type == "cuda":
         dtype = next(drawing.model.parameters()).dtype

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..shell.console import one_line, printable
+from ..shell.console import log, one_line, printable
 from ..shell.errors import UserError
 from ..shell.writing import drafted, sweep
 from .cards import CheckpointError
@@ -32,9 +32,12 @@ def convert(source: Path, target: Path) -> None:
     from . import tensors
 
     try:
-        found = tensors.plain(source, tensors.unwrapped(tensors.load(source))[0])
+        data, places = tensors.unwrapped(tensors.load(source))
+        found = tensors.plain(source, data)
     except CheckpointError as error:
         raise UserError(str(error)) from None
+    if places:
+        log.info(f"{printable(source)}: took what is under {', '.join(map(repr, places))}")
     # Neither format wants two names in one piece of memory, or gaps.
     found = {key: tensor.detach().clone().contiguous() for key, tensor in found.items()}
     try:

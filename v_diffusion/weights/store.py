@@ -129,10 +129,7 @@ def fetch_from(url: str, card: Card, path: Path) -> None:
 
 
 def fetch(card: Card, folder: Path) -> Path:
-    """Fetch the card's file, or go on with it where it stopped, and return its path. Of two
-    processes one fetches and the other finds it done. Raises CheckpointError if it can't be had or
-    written.
-    """
+    """Fetch the card's file, or go on where it stopped; return its path. Raises CheckpointError."""
     path = folder / card.file
     failures = []
     try:
